@@ -1,0 +1,15 @@
+from libc.stdint cimport uint32_t
+
+from metalio._sys.bell cimport Bell
+from metalio._sys.selector cimport Selector
+from metalio._sys.table cimport Record
+
+
+cdef class EpollSelector(Selector):
+    cdef int epfd
+    cdef Bell bell
+
+    cdef int control(self, int epfd, int op, Record record) noexcept
+    cdef int watch_bell(self, int epfd) noexcept
+    cdef int silence(self, uint32_t key) except -1
+    cdef int rebuild(self) except -1

@@ -1,0 +1,237 @@
+"""Linux: epoll(7).
+
+The kernel's set holds open files, not descriptors.  That is what most of this file is about: a descriptor that was
+closed while a duplicate of it (in this process or a child) keeps the file open stays in the set, goes on being
+reported, and cannot be removed, since there is no descriptor left to name it by, or the number names another file.
+
+- Such events find no record of their generation and are dropped.
+- Where nothing is registered under the number, removing it may still work: the descriptor may be open all the same.
+- Otherwise the whole set is replaced by one made from the table.  Which of the table's records the kernel still knows
+  is asked of the old set, because a descriptor that was closed and reused behind our back must not enter the new one.
+
+Edges need no emulation here, with one exception: a TCP stream stops reading at the mark of urgent data, and then a
+short read is not the end.  So the streams also ask for EPOLLPRI (which costs nothing until there is such data), and a
+stream on which it was seen renews its registration after a short read.
+"""
+
+import os
+
+import cython
+from cython.cimports.libc.errno import EBADF, EINVAL, ENOENT, ENOSYS, EPERM, errno
+from cython.cimports.libc.limits import INT_MAX
+from cython.cimports.libc.stdint import uint32_t, uint64_t
+from cython.cimports.metalio._sys.bits import AIO, EDGE, EXCLUSIVE, LIO, ONESHOT, PRIORITY, READABLE, WRITABLE
+from cython.cimports.metalio._sys.linux import (
+    EPOLL_CLOEXEC,
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD,
+    EPOLLET,
+    EPOLLEXCLUSIVE,
+    EPOLLIN,
+    EPOLLONESHOT,
+    EPOLLRDHUP,
+    epoll_create1,
+    epoll_ctl,
+    epoll_event,
+    epoll_pwait2,
+    epoll_wait,
+)
+from cython.cimports.metalio._sys.bell import Bell
+from cython.cimports.metalio._sys.selector import OPEN, Selector
+from cython.cimports.metalio._sys.table import Record
+from cython.cimports.posix.unistd import close
+
+from metalio._sys.errors import os_error
+
+_BELL = cython.declare(uint64_t, 0xFFFFFFFF)  # no descriptor has this key
+_MILLISECOND = cython.declare(cython.longlong, 1_000_000)
+# Below this a part of a millisecond matters enough to pay for the dearer system call; above it is rounded up.
+_FINE = cython.declare(cython.longlong, 100 * 1_000_000)
+_has_pwait2 = cython.declare(cython.bint, True)
+
+
+@cython.final
+@cython.cclass
+class EpollSelector(Selector):
+    """epoll_create1(2), epoll_ctl(2), epoll_wait(2), and epoll_pwait2(2) for fractions of a millisecond."""
+
+    name = "epoll"
+
+    def __cinit__(self):
+        self.epfd = epoll_create1(EPOLL_CLOEXEC)
+        if self.epfd < 0:
+            raise os_error(errno)
+        self.bell = Bell()
+        self.wake_key = self.bell.read_fd
+        error: cython.int = self.watch_bell(self.epfd)
+        if error:
+            raise os_error(error)
+
+    def __dealloc__(self):
+        if self.epfd >= 0:
+            close(self.epfd)
+
+    # -- Registrations ------------------------------------------------------------------------------------------------
+
+    def control(self, epfd, op, record):
+        event: epoll_event
+        mask: uint32_t = record.armed & (READABLE | WRITABLE | PRIORITY)
+        if record.options & EXCLUSIVE:
+            # The kernel refuses EPOLLRDHUP beside it.
+            mask |= EPOLLEXCLUSIVE
+        elif mask & READABLE:
+            mask |= EPOLLRDHUP
+            if not record.foreign and record.edge():
+                mask |= PRIORITY
+        if record.options & EDGE:
+            mask |= EPOLLET
+        if record.options & ONESHOT:
+            mask |= EPOLLONESHOT
+            if record.spent:
+                mask = EPOLLONESHOT
+        event.events = mask
+        event.data.u64 = cython.cast(uint64_t, record.generation) << 32 | cython.cast(uint32_t, record.fd)
+        return errno if epoll_ctl(epfd, op, record.fd, cython.address(event)) < 0 else 0
+
+    def add(self, record):
+        if record.interest & (AIO | LIO):
+            raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; epoll has neither")
+        return self.control(self.epfd, EPOLL_CTL_ADD, record)
+
+    def modify(self, record):
+        if record.interest & (AIO | LIO):
+            raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; epoll has neither")
+        spent: cython.bint = record.spent
+        record.spent = False
+        error: cython.int = self.control(self.epfd, EPOLL_CTL_MOD, record)
+        if error == EINVAL:
+            # To or from EPOLLEXCLUSIVE, which the kernel does not modify.
+            error = epoll_ctl(self.epfd, EPOLL_CTL_DEL, record.fd, cython.NULL)
+            error = errno if error < 0 else self.control(self.epfd, EPOLL_CTL_ADD, record)
+        if error:
+            record.spent = spent
+        return error
+
+    def remove(self, record):
+        return errno if epoll_ctl(self.epfd, EPOLL_CTL_DEL, record.fd, cython.NULL) < 0 else 0
+
+    def renew(self, record, directions):
+        if record.live and not record.spent and self.state == OPEN:
+            return self.modify(record)
+        return 0
+
+    # -- Waiting ------------------------------------------------------------------------------------------------------
+
+    def prepare(self, events):
+        return events.reserve(events.capacity * cython.sizeof(epoll_event))
+
+    def wait(self, events, timeout):
+        global _has_pwait2
+        into: cython.pointer[epoll_event] = cython.cast(cython.pointer[epoll_event], events.scratch)
+        most: cython.int = cython.cast(cython.int, events.capacity)
+        count: cython.int
+        if timeout <= 0:
+            count = epoll_wait(self.epfd, into, most, 0 if timeout == 0 else -1)
+            return count if count >= 0 else -errno
+        milliseconds: cython.longlong = (timeout + _MILLISECOND - 1) // _MILLISECOND
+        if _has_pwait2 and timeout < _FINE and timeout % _MILLISECOND:
+            count = epoll_pwait2(self.epfd, into, most, timeout)
+            if count >= 0:
+                return count
+            # Old kernels do not know it; the filters of old container runtimes forbid what they do not know.
+            if errno != ENOSYS and errno != EPERM:
+                return -errno
+            _has_pwait2 = False
+        # What is more than the kernel can count is waited for again.
+        count = epoll_wait(self.epfd, into, most, cython.cast(cython.int, min(milliseconds, INT_MAX)))
+        return count if count >= 0 else -errno
+
+    def collect(self, events, count, exact):
+        raw: cython.pointer[epoll_event] = cython.cast(cython.pointer[epoll_event], events.scratch)
+        records: list = self.table.records
+        known: cython.size_t = len(records)
+        replace: cython.bint = False
+        index: cython.int
+        for index in range(count):
+            key: uint32_t = cython.cast(uint32_t, raw[index].data.u64)
+            ready: cython.int = cython.cast(cython.int, raw[index].events)
+            if key < known:
+                record: Record = cython.cast(Record, records[key])
+                if record is not None and record.generation == raw[index].data.u64 >> 32:
+                    if ready & PRIORITY and not record.interest & PRIORITY:
+                        record.renew_short = True
+                        ready &= ~PRIORITY
+                        if ready == 0:
+                            continue
+                    if record.options & ONESHOT:
+                        record.spent = True
+                    events.add(key, record.generation, ready)
+                    continue
+            elif key == _BELL:
+                if self.bell.needs_drain:
+                    self.bell.drain()
+                self.add_wake(events)
+                continue
+            if exact and self.silence(key):
+                replace = True
+        if replace:
+            self.rebuild()
+        return 0
+
+    def silence(self, key):
+        """Stop the kernel from reporting what nobody has registered; whether that takes a new set."""
+        if self.table.at(key) is not None:
+            return 1
+        return epoll_ctl(self.epfd, EPOLL_CTL_DEL, key, cython.NULL) < 0
+
+    def rebuild(self):
+        fresh: cython.int = epoll_create1(EPOLL_CLOEXEC)
+        if fresh < 0:
+            raise os_error(errno, "an epoll set with a closed descriptor in it cannot be replaced")
+        error: cython.int = self.watch_bell(fresh)
+        for entry in self.table.records:
+            record: Record = entry
+            if error:
+                break
+            if record is None or record is self.waker:
+                continue
+            error = self.control(self.epfd, EPOLL_CTL_MOD, record)
+            if error == 0 or (error == EINVAL and record.options & EXCLUSIVE):
+                error = self.control(fresh, EPOLL_CTL_ADD, record)
+            elif error == ENOENT or error == EBADF:
+                error = 0
+        if error:
+            close(fresh)
+            raise os_error(error, "an epoll set with a closed descriptor in it cannot be replaced")
+        # Under the same number: others may know this poll by it.
+        try:
+            os.dup2(fresh, self.epfd, inheritable=False)
+        finally:
+            close(fresh)
+        self.instance += 1
+        if self.sleepers:
+            self.bell.ring()
+        return 0
+
+    # -- The bell -----------------------------------------------------------------------------------------------------
+
+    def watch_bell(self, epfd):
+        event: epoll_event
+        # Every ring is an edge of its own, so an eventfd never has to be read.
+        event.events = EPOLLIN | EPOLLET
+        event.data.u64 = _BELL
+        return errno if epoll_ctl(epfd, EPOLL_CTL_ADD, self.bell.read_fd, cython.address(event)) < 0 else 0
+
+    def ring(self):
+        return self.bell.ring()
+
+    def shut(self):
+        if self.epfd >= 0:
+            close(self.epfd)
+            self.epfd = -1
+        self.bell.close()
+        return 0
+
+    def descriptor(self):
+        return self.epfd

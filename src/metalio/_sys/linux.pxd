@@ -1,0 +1,55 @@
+# What epoll(7) and eventfd(2) need, and the C library does not declare everywhere.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+    enum:
+        EPOLLIN
+        EPOLLOUT
+        EPOLLPRI
+        EPOLLERR
+        EPOLLHUP
+        EPOLLRDHUP
+        EPOLLET
+        EPOLLONESHOT
+        EPOLL_CLOEXEC
+        EPOLL_CTL_ADD
+        EPOLL_CTL_MOD
+        EPOLL_CTL_DEL
+
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <stdint.h>
+    #include <sys/epoll.h>
+    #include <sys/eventfd.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    #ifndef EPOLLEXCLUSIVE
+    #define EPOLLEXCLUSIVE (1u << 28)
+    #endif
+    /* glibc has a wrapper from 2.35 only, musl has none. */
+    static inline int metalio_epoll_pwait2(int epfd, struct epoll_event *events, int most, int64_t nanoseconds) {
+    #ifdef SYS_epoll_pwait2
+        struct { int64_t seconds, nanoseconds; } timeout = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+        return (int)syscall(SYS_epoll_pwait2, epfd, events, most, &timeout, NULL, 0);
+    #else
+        errno = ENOSYS;
+        return -1;
+    #endif
+    }
+    """
+    enum:
+        EPOLLEXCLUSIVE
+    int epoll_pwait2 "metalio_epoll_pwait2"(int epfd, epoll_event *events, int most, int64_t nanoseconds) nogil

@@ -1,0 +1,45 @@
+# The few lines that only C can say.
+
+cdef extern from *:
+    """
+    #include <structmember.h>
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    #define metalio_exchange(p, v) ((int)_InterlockedExchange((long volatile *)(p), (v)))
+    #else
+    #define metalio_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+    #endif
+
+    /* An extension type's dictionary is closed to setattr(): constants that are instances of the type itself, and
+       member descriptors, go in this way once, while the module is being imported. */
+    static inline int metalio_define(PyObject *type, PyObject *name, PyObject *value) {
+        int result = PyDict_SetItem(((PyTypeObject *)type)->tp_dict, name, value);
+        PyType_Modified((PyTypeObject *)type);
+        return result;
+    }
+
+    /* A member descriptor is what CPython's specialising interpreter reads without a call (LOAD_ATTR_SLOT); Cython
+       itself makes getters only, which cost a call for each read.  Which member it is, is told by an example: an
+       object, and what stands in that member of it and in no other. */
+    static inline PyObject *metalio_member(PyObject *example, PyObject *content, const char *name, const char *doc) {
+        PyTypeObject *type = Py_TYPE(example);
+        PyMemberDef *member = (PyMemberDef *)PyMem_Calloc(1, sizeof(PyMemberDef));
+        if (member == NULL) return PyErr_NoMemory();
+        for (member->offset = sizeof(PyObject); member->offset < type->tp_basicsize; member->offset += sizeof(void *)) {
+            if (*(PyObject **)((char *)example + member->offset) == content) {
+                member->name = name;
+                member->type = 16; /* Py_T_OBJECT_EX */
+                member->flags = 1; /* Py_READONLY */
+                member->doc = doc;
+                return PyDescr_NewMember(type, member);
+            }
+        }
+        PyMem_Free(member);
+        PyErr_SetString(PyExc_SystemError, "no such member");
+        return NULL;
+    }
+    """
+    # The value before; sequentially consistent.
+    int exchange "metalio_exchange"(int *place, int value) noexcept nogil
+    int define "metalio_define"(object type, object name, object value) except -1
+    object member "metalio_member"(object example, object content, const char *name, const char *doc)

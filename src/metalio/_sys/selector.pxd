@@ -1,0 +1,53 @@
+from libc.stdint cimport int64_t, uint32_t
+
+from metalio._sys.table cimport Record, Table
+from metalio.events cimport Events
+
+
+cdef enum State:
+    OPEN = 0
+    CLOSED = 1
+    FORKED = 2
+
+
+cdef class Selector:
+    cdef object __weakref__
+    cdef Table table
+    cdef int state
+    # How many threads sleep in the kernel.
+    cdef Py_ssize_t sleepers
+    # Set by the first wake(), cleared before its event is delivered.
+    cdef int wake_pending
+    cdef Record waker
+    # The key under which the waker's events are found: a descriptor of the selector's own.
+    cdef int wake_key
+    # Changes when the kernel's set is replaced.
+    cdef int instance
+
+    # What a platform brings.
+    cdef int add(self, Record record) except -1
+    cdef int modify(self, Record record) except -1
+    cdef int remove(self, Record record) except -1
+    cdef int renew(self, Record record, int directions) except -1
+    cdef int prepare(self, Events events) except -1
+    cdef int wait(self, Events events, int64_t timeout) noexcept nogil
+    cdef int collect(self, Events events, int count, bint exact) except -1
+    cdef int ring(self) noexcept
+    cdef int shut(self) except -1
+    cdef int descriptor(self) except -2
+
+    # What all of them share.
+    cdef int check(self) except -1
+    cdef int enter(self, Record record) except -1
+    cdef int change(self, Record record, object token, int interest, int options) except -1
+    cdef int leave(self, Record record, bint forgiving) except -1
+    cdef int add_wake(self, Events events) noexcept
+    cdef int select(self, Events events, int64_t timeout, bint interruptible) except -1
+    cdef int fill(self, Events events, int64_t timeout, bint interruptible) except -1
+    cdef int look(self, Events events) except -1
+    cdef int attach_waker(self, Record record) except -1
+    cdef int detach_waker(self, Record record) except -1
+    cdef int wake(self) except -1
+    cdef int close(self) except -1
+    cdef int last_one_out(self) except -1
+    cdef int forget(self) except -1

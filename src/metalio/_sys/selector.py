@@ -1,0 +1,346 @@
+"""What every selector does; a subclass brings what its kernel facility needs.
+
+A selector is entered by several threads at once: they register, wake and poll.  Each of these holds the critical
+section of the table, except while it sleeps in the kernel.  A sleeper finds out what changed in two ways: the kernel
+tells it (epoll, kqueue: a new registration is seen by those who wait already), or somebody rings (poll(2), which waits
+on a copy; and `close()`).  Descriptors are closed by the last one to leave, never under a sleeper.
+"""
+
+import threading
+import weakref
+from os import register_at_fork
+
+import cython
+from cython.cimports.cpython.exc import PyErr_CheckSignals
+from cython.cimports.libc.errno import EINTR, ENOENT
+from cython.cimports.libc.stdint import INT64_MAX
+from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, LEVEL, ONESHOT, PRIORITY, READABLE
+from cython.cimports.metalio._sys.clock import now
+from cython.cimports.metalio._sys.native import exchange
+from cython.cimports.metalio._sys.table import Record, Table
+from cython.cimports.metalio.events import Events
+
+from metalio._sys.errors import os_error, registration_error
+
+# Every open selector of the process, for the child of a fork.
+_alive: dict = {}
+
+
+@cython.cclass
+class Selector:
+    """The abstract selector: a table of registrations and a way to wait for them."""
+
+    name = "none"
+
+    def __cinit__(self):
+        self.table = Table.__new__(Table)
+        _alive[id(self)] = weakref.ref(self)
+
+    def __del__(self):
+        self.close()
+
+    # -- What a platform brings ---------------------------------------------------------------------------------------
+    #
+    # add(), modify() and remove() return 0 or the number of an error, and raise what has no number.
+
+    def add(self, record):
+        """Begin to watch a record."""
+        raise NotImplementedError
+
+    def modify(self, record):
+        """Watch a record for something else, and report what is ready by now."""
+        raise NotImplementedError
+
+    def remove(self, record):
+        """Watch a record no longer."""
+        raise NotImplementedError
+
+    def renew(self, record, directions):
+        """Report again what is ready in these directions: a transfer was short, would block, or ran out of something."""
+        raise NotImplementedError
+
+    def prepare(self, events):
+        """Make ready for wait(); the lock is held."""
+        raise NotImplementedError
+
+    def wait(self, events, timeout):
+        """Wait for nanoseconds, or for ever (-1); how many the kernel reported, or the negative number of an error."""
+        return 0
+
+    def collect(self, events, count, exact):
+        """Store what wait() brought; the lock is held.
+
+        What is stale is dropped.  `exact` says that the lock was held since before wait(): then it is stale because the
+        kernel goes on reporting it, and has to be made to stop.
+        """
+        raise NotImplementedError
+
+    def ring(self):
+        """Wake a sleeper; 0, or the number of an error."""
+        return ENOENT
+
+    def shut(self):
+        """Close all descriptors."""
+        raise NotImplementedError
+
+    def descriptor(self):
+        """The descriptor by which this selector can be polled itself, or -1."""
+        return -1
+
+    # -- Registrations ------------------------------------------------------------------------------------------------
+
+    def check(self):
+        if self.state == OPEN:
+            return 0
+        if self.state == FORKED:
+            raise RuntimeError("this Poll belongs to the parent process: make a new one after the fork")
+        raise ValueError("this Poll is closed")
+
+    def enter(self, record):
+        _check_request(record.interest, record.options)
+        displaced: Record = None
+        with cython.critical_section(self.table):
+            self.check()
+            record.generation = self.table.next_generation()
+            error: cython.int = self.add(record)
+            if error == 0:
+                displaced = self.table.put(record)
+        if error:
+            raise registration_error(error)
+        if displaced is not None:
+            displaced.take_token()
+        return 0
+
+    def change(self, record, token, interest, options):
+        _check_request(interest, options)
+        error: cython.int = 0
+        old = token
+        with cython.critical_section(self.table):
+            self.check()
+            if not record.live:
+                error = ENOENT
+            else:
+                old_interest: cython.int = record.interest
+                old_options: cython.int = record.options
+                old_generation = record.generation
+                record.interest = record.armed = interest
+                record.options = options
+                # What was on its way for the old registration is stale; the kernel reports afresh what is ready.
+                record.generation = self.table.next_generation()
+                error = self.modify(record)
+                if error == 0:
+                    record.spent = False
+                    self.table.departures += 1
+                    old = record.take_token()
+                    record.token = token
+                elif error == ENOENT:
+                    self.table.drop(record)
+                    old = record.take_token()
+                else:
+                    record.interest = record.armed = old_interest
+                    record.options = old_options
+                    record.generation = old_generation
+        if error:
+            raise registration_error(error)
+        return 0
+
+    def leave(self, record, forgiving):
+        error: cython.int = ENOENT
+        token: object = None
+        with cython.critical_section(self.table):
+            if record.live:
+                self.table.drop(record)
+                token = record.take_token()
+                error = self.remove(record) if self.state == OPEN else 0
+        if error and not forgiving:
+            raise registration_error(error)
+        return 0
+
+    # -- Waking -------------------------------------------------------------------------------------------------------
+
+    def attach_waker(self, record):
+        displaced: Record = None
+        with cython.critical_section(self.table):
+            self.check()
+            if self.waker is not None:
+                raise RuntimeError("this Poll has a Waker already: share that one, or use metalio.readiness")
+            record.generation = self.table.next_generation()
+            displaced = self.table.put(record)
+            self.waker = record
+            exchange(cython.address(self.wake_pending), 0)
+        if displaced is not None:
+            displaced.take_token()
+        return 0
+
+    def detach_waker(self, record):
+        token: object = None
+        with cython.critical_section(self.table):
+            if self.waker is record:
+                self.waker = None
+                if record.live:
+                    self.table.drop(record)
+                token = record.take_token()
+        return 0
+
+    def wake(self):
+        # The flag is cleared after the ring was heard and before its event is delivered.  So a wake that finds it set
+        # happened before that delivery, and whatever its thread did before is seen by whoever gets the event; a wake
+        # that finds it clear rings, and is heard by the next poll.
+        if exchange(cython.address(self.wake_pending), 1):
+            return 0
+        error: cython.int = 0
+        with cython.critical_section(self.table):
+            self.check()
+            error = self.ring()
+        if error:
+            exchange(cython.address(self.wake_pending), 0)
+            raise os_error(error)
+        return 0
+
+    def add_wake(self, events):
+        if exchange(cython.address(self.wake_pending), 0) and self.waker is not None:
+            events.add(self.waker.fd, self.waker.generation, READABLE)
+        return 0
+
+    # -- Polling ------------------------------------------------------------------------------------------------------
+
+    def select(self, events, timeout, interruptible):
+        self.check()
+        if exchange(cython.address(events.busy), 1):
+            raise RuntimeError("these Events are being filled by another poll: give each thread its own")
+        try:
+            events.count = 0
+            events.table = self.table
+            count: cython.int = self.fill(events, timeout, interruptible)
+            events.hot = count != 0
+            return count
+        finally:
+            exchange(cython.address(events.busy), 0)
+
+    def look(self, events):
+        # The lock is kept from before the kernel is asked until its answer is stored, so what is stale here is reported
+        # by the kernel and not merely under way; collect() ends that, so that this loop ends too.
+        count: cython.int = 1
+        while count > 0 and events.count == 0:
+            with cython.critical_section(self.table):
+                self.check()
+                self.prepare(events)
+                count = self.wait(events, 0)
+                if count > 0:
+                    self.collect(events, count, True)
+        if count < 0 and count != -EINTR:
+            raise os_error(-count)
+        return cython.cast(cython.int, events.count)
+
+    def fill(self, events, timeout, interruptible):
+        # Where the last poll found events the next one is likely to: a look costs less than giving up the GIL, which
+        # another thread may keep for milliseconds.
+        if timeout == 0 or events.hot:
+            self.look(events)
+            if timeout == 0 or events.count:
+                return cython.cast(cython.int, events.count)
+        begin: cython.longlong = now() if timeout > 0 else 0
+        deadline: cython.longlong = INT64_MAX if timeout > INT64_MAX - begin else begin + timeout
+        remaining: cython.longlong = timeout
+        count: cython.int
+        stored: cython.int
+        while True:
+            with cython.critical_section(self.table):
+                self.check()
+                self.prepare(events)
+                instance: cython.int = self.instance
+                self.sleepers += 1
+            with cython.nogil:
+                count = self.wait(events, remaining)
+            with cython.critical_section(self.table):
+                self.sleepers -= 1
+                if self.state != OPEN:
+                    self.last_one_out()
+                elif instance != self.instance and self.sleepers:
+                    # A ring wakes one of those who still wait on what was replaced; it passes the word on.
+                    self.ring()
+                if count > 0 and self.state == OPEN:
+                    self.collect(events, count, False)
+            self.check()
+            if events.count:
+                return cython.cast(cython.int, events.count)
+            if count == -EINTR:
+                PyErr_CheckSignals()
+                if interruptible and threading.current_thread() is threading.main_thread():
+                    raise InterruptedError(EINTR, "interrupted by a signal")
+            elif count < 0:
+                raise os_error(-count)
+            elif count > 0:
+                # A ring, or something stale.  If it is the latter the kernel would report it for ever: look.
+                self.look(events)
+                if events.count:
+                    return cython.cast(cython.int, events.count)
+            if timeout > 0:
+                remaining = deadline - now()
+                if remaining <= 0:
+                    return 0
+
+    # -- The end ------------------------------------------------------------------------------------------------------
+
+    def close(self):
+        records: list = []
+        record: Record
+        with cython.critical_section(self.table):
+            if self.state != CLOSED:
+                _alive.pop(id(self), None)
+                forked: cython.bint = self.state == FORKED
+                self.state = CLOSED
+                records, self.table.records = self.table.records, []
+                self.table.departures += 1
+                for entry in records:
+                    record = entry
+                    if record is not None:
+                        record.live = False
+                self.waker = None
+                if not forked:
+                    self.last_one_out()
+        for entry in records:
+            record = entry
+            if record is not None:
+                record.take_token()
+        return 0
+
+    def last_one_out(self):
+        if self.state == FORKED:
+            return 0
+        if self.sleepers:
+            self.ring()
+        else:
+            self.shut()
+        return 0
+
+    def forget(self):
+        """In the child of a fork: the kernel's set is the parent's, and so are those who sleep on it."""
+        self.state = FORKED
+        self.sleepers = 0
+        self.shut()
+        return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def _check_request(interest: cython.int, options: cython.int) -> cython.int:
+    if (options & (EDGE | LEVEL)) == (EDGE | LEVEL):
+        raise ValueError("EDGE and LEVEL exclude each other")
+    if options & EXCLUSIVE:
+        if options & ONESHOT:
+            raise ValueError("EXCLUSIVE cannot be combined with ONESHOT: it cannot be armed again")
+        if interest & PRIORITY:
+            raise ValueError("EXCLUSIVE cannot be combined with Interest.PRIORITY")
+    return 0
+
+
+def _forget_all():
+    for reference in list(_alive.values()):
+        selector: Selector = reference()
+        if selector is not None:
+            selector.forget()
+    _alive.clear()
+
+
+register_at_fork(after_in_child=_forget_all)

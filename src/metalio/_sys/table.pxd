@@ -1,0 +1,42 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef class Record:
+    cdef object token
+    cdef int fd
+    cdef uint32_t generation
+    cdef int interest
+    cdef int options
+    # What the kernel is still to be asked for: the interest, less what an emulated edge has already reported.
+    cdef int armed
+    cdef bint live
+    # A oneshot registration whose one event was delivered.
+    cdef bint spent
+    # Whether the source has to tell the selector of a short transfer, or of one that would block.
+    cdef bint renew_short
+    cdef bint renew_blocked
+    cdef bint foreign
+    # Where poll(2) has it in its array.
+    cdef Py_ssize_t position
+    # Which file it was, where the kernel keeps no account of it.
+    cdef uint64_t device
+    cdef uint64_t inode
+
+    cdef bint edge(self) noexcept
+    cdef object take_token(self)
+
+
+cdef class Table:
+    cdef list records
+    cdef uint32_t generation
+    # Counts the registrations that ended or changed: tells a stale event that was already on its way from one that
+    # the kernel will go on reporting.
+    cdef uint64_t departures
+
+    cdef uint32_t next_generation(self) noexcept
+    cdef Record at(self, Py_ssize_t key)
+    cdef Record put(self, Record record)
+    cdef int drop(self, Record record) except -1
+
+
+cdef Record new_record(int fd, object token, int interest, int options, bint foreign)

@@ -1,0 +1,5 @@
+cdef class Event:
+    cdef object tag
+    cdef int ready
+
+cdef Event new_event(object token, int ready)

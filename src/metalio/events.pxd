@@ -1,0 +1,34 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from metalio._sys.table cimport Table
+
+
+cdef struct Ready:
+    uint32_t key
+    uint32_t generation
+    int ready
+
+
+cdef class Events:
+    cdef Table table
+    cdef Ready *entries
+    cdef readonly Py_ssize_t capacity
+    cdef Py_ssize_t count
+    # Whether the last poll found events: then the next one looks before it sleeps.
+    cdef bint hot
+    # Set while a poll fills this object.
+    cdef int busy
+    # For the selector: what the kernel writes into.
+    cdef void *scratch
+    cdef size_t scratch_size
+    cdef Py_ssize_t scratch_count
+    cdef uint64_t departures
+
+    cdef int reserve(self, size_t size) except -1
+    cdef int add(self, uint32_t key, uint32_t generation, int ready) noexcept
+    cdef object event_at(self, Py_ssize_t index)
+
+
+cdef class EventsIterator:
+    cdef Events events
+    cdef Py_ssize_t index

@@ -1,0 +1,126 @@
+"""Where a poll stores events."""
+
+import cython
+from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cython.cimports.metalio._sys.table import Record, Table
+from cython.cimports.metalio.event import Event, new_event
+
+# What one batch can hold at the most: the kernel takes an int for the bytes of its array.
+_MOST = 1 << 26
+
+
+@cython.final
+@cython.cclass
+class Events:
+    """Reusable storage for the events of one poll.  `capacity` is how many it holds at the most (1,024 by default).
+
+    `len(events)` is what the last poll stored.  Iteration gives an `Event` each and skips those whose registration has
+    ended or changed since; indexing one of them raises `IndexError`.  Iterating allocates nothing as long as no event
+    is kept.  What does not fit stays in the kernel for the next poll.
+
+    One poll at a time may fill it (`RuntimeError`); threads that poll at once have their own.
+    """
+
+    def __cinit__(self, capacity=1024):
+        size: cython.Py_ssize_t = capacity
+        if size < 1:
+            raise ValueError("the capacity of Events is at least 1")
+        if size > _MOST:
+            raise ValueError(f"the capacity of Events is at most {_MOST}")
+        self.entries = cython.cast(cython.pointer[Ready], PyMem_RawMalloc(size * cython.sizeof(Ready)))
+        if self.entries == cython.NULL:
+            raise MemoryError
+        self.capacity = size
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.entries)
+        PyMem_RawFree(self.scratch)
+
+    @staticmethod
+    def with_capacity(capacity):
+        """The same as `Events(capacity)`."""
+        return Events(capacity)
+
+    def is_empty(self):
+        """Whether the last poll stored nothing."""
+        return self.count == 0
+
+    def clear(self):
+        """Forget the events.  `Poll.poll` does so by itself."""
+        if self.busy:
+            raise RuntimeError("these Events are being filled by a poll: give each thread its own")
+        self.count = 0
+
+    def __len__(self):
+        return self.count
+
+    def __bool__(self):
+        return self.count != 0
+
+    def __iter__(self):
+        iterator: EventsIterator = EventsIterator.__new__(EventsIterator)
+        iterator.events = self
+        return iterator
+
+    def __getitem__(self, index):
+        position: cython.Py_ssize_t = index
+        if position < 0:
+            position += self.count
+        if position < 0 or position >= self.count:
+            raise IndexError("no such event")
+        event = self.event_at(position)
+        if event is None:
+            raise IndexError("that event is stale: its registration has ended or changed since")
+        return event
+
+    def __repr__(self):
+        return f"<Events: {self.count} of {self.capacity}>"
+
+    def reserve(self, size):
+        if size > self.scratch_size:
+            scratch: cython.p_void = PyMem_RawRealloc(self.scratch, size)
+            if scratch == cython.NULL:
+                raise MemoryError
+            self.scratch = scratch
+            self.scratch_size = size
+        return 0
+
+    def add(self, key, generation, ready):
+        entry: cython.pointer[Ready] = cython.address(self.entries[self.count])
+        entry.key = key
+        entry.generation = generation
+        entry.ready = ready
+        self.count += 1
+        return 0
+
+    def event_at(self, index):
+        entry: cython.pointer[Ready] = cython.address(self.entries[index])
+        table: Table = self.table
+        token: object = None
+        known: cython.bint = False
+        if table is None:
+            return None
+        with cython.critical_section(table):
+            if entry.key < cython.cast(cython.size_t, len(table.records)):
+                record: Record = cython.cast(Record, table.records[entry.key])
+                if record is not None and record.generation == entry.generation:
+                    token = record.token
+                    known = True
+        return new_event(token, entry.ready) if known else None
+
+
+@cython.final
+@cython.freelist(8)
+@cython.cclass
+class EventsIterator:
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        events: Events = self.events
+        while self.index < events.count:
+            event = events.event_at(self.index)
+            self.index += 1
+            if event is not None:
+                return event
+        raise StopIteration

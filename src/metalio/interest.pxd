@@ -1,0 +1,4 @@
+cdef class Interest:
+    cdef readonly int bits
+
+cdef Interest interest_of(int bits)

@@ -1,0 +1,191 @@
+"""What the library's own sources have in common: they own a descriptor, and know where they are registered."""
+
+import warnings
+
+import cython
+from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM
+from cython.cimports.metalio._sys.selector import Selector
+from cython.cimports.metalio._sys.table import Record, new_record
+from cython.cimports.posix.unistd import close as close_fd
+
+from metalio._sys.errors import closed_error, os_error, registration_error
+
+
+@cython.cclass
+class IoSource:
+    """The base of metalio's own sources: sockets and pipes.  Not for use by itself.
+
+    A source owns its descriptor.  `close()` deregisters it and closes the descriptor; a source that is dropped unclosed
+    does the same with a `ResourceWarning`.  It may be used from several threads, though what each of them gets of a
+    stream is then up to chance.
+    """
+
+    def __cinit__(self):
+        self.fd = self.doomed = -1
+
+    def __init__(self):
+        raise TypeError(f"cannot make a {type(self).__name__} like this: use one of its class methods")
+
+    def __del__(self):
+        if self.fd >= 0:
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, 2, source=self)
+            finally:
+                self.close()
+
+    def __enter__(self):
+        with cython.critical_section(self):
+            self.require()
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.close()
+
+    @property
+    def closed(self):
+        """Whether it is closed."""
+        return self.fd < 0
+
+    def fileno(self):
+        """The descriptor.  It stays this object's own.  Raises `ValueError` once it is closed."""
+        self.require()
+        return self.fd
+
+    def close(self):
+        """Deregister it, drop its token and close the descriptor (close(2)).  May be called again.
+
+        A transfer that is under way in another thread is let finish first.
+        """
+        fd: cython.int = -1
+        with cython.critical_section(self):
+            fd = self.surrender()
+            if self.users and fd >= 0:
+                self.doomed = fd
+                fd = -1
+        if fd >= 0:
+            close_fd(fd)
+
+    # The three methods of metalio.Source.
+
+    def register(self, registry, token, interest, opts):
+        """For `Registry.register`, which is what to call."""
+        registry._register(self, token, interest, opts)
+
+    def reregister(self, registry, token, interest, opts):
+        """For `Registry.reregister`, which is what to call."""
+        registry._reregister(self, token, interest, opts)
+
+    def deregister(self, registry):
+        """For `Registry.deregister`, which is what to call."""
+        registry._deregister(self)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} closed>" if self.fd < 0 else f"<{type(self).__name__} fd={self.fd}>"
+
+    # -- For subclasses -----------------------------------------------------------------------------------------------
+
+    def require(self):
+        if self.fd < 0:
+            raise closed_error(self)
+        return 0
+
+    def adopt(self, fd):
+        self.fd = fd
+        return 0
+
+    def surrender(self):
+        """End the registration, and give up the descriptor, which is returned; -1 if there is none."""
+        fd: cython.int = self.fd
+        record: Record = self.record
+        selector: Selector = self.selector
+        self.fd = -1
+        self.record = None
+        self.selector = None
+        if record is not None:
+            selector.leave(record, True)
+        return fd
+
+    def enter(self, selector, token, interest, options):
+        with cython.critical_section(self):
+            if self.fd < 0:
+                raise closed_error(self)
+            if self.record is not None and self.record.live:
+                if self.selector is selector:
+                    raise FileExistsError("this source is registered already; use reregister() to change it")
+                raise FileExistsError("this source is registered with another Poll; deregister it there first")
+            record: Record = new_record(self.fd, token, interest, options, False)
+            # Before it is entered, since what is released then may run code that closes this very source.
+            self.record = record
+            self.selector = selector
+            try:
+                selector.enter(record)
+            except BaseException:
+                self.record = None
+                self.selector = None
+                raise
+        return 0
+
+    def change(self, selector, token, interest, options):
+        with cython.critical_section(self):
+            self.check_registered(selector)
+            record: Record = self.record
+            selector.change(record, token, interest, options)
+        return 0
+
+    def leave(self, selector):
+        with cython.critical_section(self):
+            self.check_registered(selector)
+            record: Record = self.record
+            self.record = None
+            self.selector = None
+            selector.leave(record, False)
+        return 0
+
+    def check_registered(self, selector):
+        if self.fd < 0:
+            raise closed_error(self)
+        if self.record is None or not self.record.live:
+            raise registration_error(ENOENT)
+        if self.selector is not selector:
+            raise FileExistsError("this source is registered with another Poll")
+        return 0
+
+    def renew_short(self, directions):
+        record: Record = self.record
+        if record is not None and record.renew_short:
+            self.renew(directions)
+        return 0
+
+    def renew_blocked(self, directions):
+        record: Record = self.record
+        if record is not None and record.renew_blocked:
+            self.renew(directions)
+        return 0
+
+    def renew_exhausted(self, error, directions):
+        """After an error that passes and lost nothing: what is waiting has to be reported again."""
+        record: Record = self.record
+        if record is not None and error in (EMFILE, ENFILE, ENOBUFS, ENOMEM) and record.edge():
+            self.renew(directions)
+        return 0
+
+    def renew(self, directions):
+        error: cython.int
+        selector: Selector = self.selector
+        with cython.critical_section(selector.table):
+            error = selector.renew(self.record, directions)
+        if error:
+            raise os_error(error)
+        return 0
+
+    def pin(self):
+        self.users += 1
+        return 0
+
+    def unpin(self):
+        self.users -= 1
+        if self.users == 0 and self.doomed >= 0:
+            fd: cython.int = self.doomed
+            self.doomed = -1
+            close_fd(fd)
+        return 0
