@@ -21,7 +21,6 @@ DIRECTIVES = {
     "language_level": 3,
     "freethreading_compatible": True,
     "boundscheck": False,
-    "wraparound": False,
     "initializedcheck": False,
     "nonecheck": False,
     "cdivision": True,

@@ -1,3 +1,4 @@
+from metalio._sys.sockets cimport iovec
 from metalio._sys.selector cimport Selector
 from metalio._sys.table cimport Record
 
@@ -8,6 +9,9 @@ cdef class IoSource:
     # How many calls use the descriptor without the GIL; then closing it is left to the last of them.
     cdef int users
     cdef int doomed
+    # Errors that came after some bytes had been moved, for the next call: reading, and writing.
+    cdef int deferred
+    cdef int deferred_out
     cdef Selector selector
     cdef Record record
 
@@ -24,3 +28,9 @@ cdef class IoSource:
     cdef int unpin(self) noexcept
     cdef int check_registered(self, Selector selector) except -1
     cdef int renew(self, int directions) except -1
+
+    # How the bytes are moved: how many, or the negative number of an error.
+    cdef Py_ssize_t pull(self, int fd, void *into, size_t size, int flags) noexcept nogil
+    cdef Py_ssize_t push(self, int fd, const void *data, size_t size) noexcept nogil
+    cdef Py_ssize_t pull_vector(self, int fd, iovec *vector, int count) noexcept nogil
+    cdef Py_ssize_t push_vector(self, int fd, iovec *vector, int count) noexcept nogil

@@ -3,7 +3,7 @@
 import warnings
 
 import cython
-from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM
+from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, new_record
 from cython.cimports.posix.unistd import close as close_fd
@@ -189,3 +189,17 @@ class IoSource:
             self.doomed = -1
             close_fd(fd)
         return 0
+
+    # -- What subclasses bring that move bytes ------------------------------------------------------------------------
+
+    def pull(self, fd, into, size, flags):
+        return -EOPNOTSUPP
+
+    def push(self, fd, data, size):
+        return -EOPNOTSUPP
+
+    def pull_vector(self, fd, vector, count):
+        return -EOPNOTSUPP
+
+    def push_vector(self, fd, vector, count):
+        return -EOPNOTSUPP

@@ -1,0 +1,301 @@
+"""The server behind `python -m metalio echo`: TCP, UDP and Unix from one `Poll`.
+
+Whatever is registered is its own token and has a method `ready(event)`, so the loop looks nothing up.  Everything is
+edge-triggered and registered once, for both directions.  Four rules keep the server honest under load:
+
+- What a peer does not read back is not read from it: at most one buffer of its bytes waits here.
+- Nobody gets more than a few rounds in a turn.  Who has more to do is registered anew, which makes the kernel report it
+  once more, behind all others.
+- A peer that shuts down its writing side gets the rest of its bytes before the connection is closed.
+- Out of descriptors, the listener is put aside, for otherwise the connections that wait would be reported for ever; it
+  is back as soon as a connection is closed, and tried again at every tick.
+"""
+
+import os
+import stat
+from time import monotonic
+
+from metalio import Events, Interest, Poll, Waker
+from metalio.net import TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream
+
+BUFFER = 65536
+STREAM_ROUNDS = 4
+DATAGRAM_ROUNDS = 64
+ACCEPT_ROUNDS = 64
+TICK = 0.25
+
+_BOTH = Interest.READABLE | Interest.WRITABLE
+
+
+class Connection:
+    """A stream whose bytes go back where they came from."""
+
+    __slots__ = ("closing", "pending", "server", "stream")
+
+    def __init__(self, server, stream):
+        self.server = server
+        self.stream = stream
+        self.pending = b""
+        # Once the peer has shut down its side a short read no longer says that nothing is left.
+        self.closing = False
+
+    def ready(self, event):
+        if event.is_read_closed():
+            self.closing = True
+        try:
+            self.echo()
+        except OSError:
+            self.server.failures += 1
+            self.close()
+
+    def echo(self):
+        server = self.server
+        stream = self.stream
+        buffer = server.buffer
+        if self.pending:
+            written = stream.write(self.pending)
+            if written is None:
+                return
+            server.sent += written
+            self.pending = self.pending[written:]
+            if self.pending:
+                return
+        for _ in range(STREAM_ROUNDS):
+            count = stream.readinto(buffer)
+            if count is None:
+                return
+            if count == 0:
+                self.close()
+                return
+            server.received += count
+            written = stream.write(buffer[:count]) or 0
+            server.sent += written
+            if written < count:
+                self.pending = bytes(buffer[written:count])
+                return
+            if count < BUFFER and not self.closing:
+                return
+        server.poll.registry.reregister(stream, self, _BOTH)
+
+    def close(self):
+        self.stream.close()
+        self.server.forget(self)
+
+
+class Acceptor:
+    """A listener, of either kind."""
+
+    def __init__(self, server, listener):
+        self.server = server
+        self.listener = listener
+        server.poll.registry.register(listener, self, Interest.READABLE)
+
+    def ready(self, event):
+        server = self.server
+        for _ in range(ACCEPT_ROUNDS):
+            try:
+                accepted = self.listener.accept()
+            except OSError as error:
+                server.suspend(self, error)
+                return
+            if accepted is None:
+                return
+            server.welcome(accepted[0])
+        server.poll.registry.reregister(self.listener, self, Interest.READABLE)
+
+
+class Datagrams:
+    """A UDP socket that returns each datagram to its sender."""
+
+    def __init__(self, server, socket):
+        self.server = server
+        self.socket = socket
+        self.pending = None
+        server.poll.registry.register(socket, self, _BOTH)
+
+    def ready(self, event):
+        server = self.server
+        socket = self.socket
+        buffer = server.buffer
+        if self.pending is not None:
+            if not self.send(*self.pending):
+                return
+            self.pending = None
+        for _ in range(DATAGRAM_ROUNDS):
+            try:
+                received = socket.recv_from_into(buffer)
+            except OSError:
+                # An answer that bounced, from a peer that is gone.
+                server.failures += 1
+                continue
+            if received is None:
+                return
+            count, peer = received
+            server.received += count
+            server.datagrams += 1
+            if not self.send(buffer[:count], peer):
+                self.pending = bytes(buffer[:count]), peer
+                return
+        server.poll.registry.reregister(socket, self, _BOTH)
+
+    def send(self, data, peer):
+        """Whether it was sent, or never can be; otherwise wait until the socket is writable."""
+        try:
+            sent = self.socket.send_to(data, peer)
+        except OSError:
+            self.server.failures += 1
+            return True
+        if sent is None:
+            return False
+        self.server.sent += sent
+        return True
+
+
+class EchoServer:
+    """Everything that is served, and what has been done so far."""
+
+    def __init__(self, selector=None):
+        self.poll = Poll(selector=selector)
+        self.waker = Waker(self.poll.registry, self)
+        self.buffer = memoryview(bytearray(BUFFER))
+        self.acceptors = []
+        self.suspended = []
+        self.listening = []
+        self.paths = []
+        self.connections = set()
+        self.stopping = False
+        self.accepted = 0
+        self.datagrams = 0
+        self.received = 0
+        self.sent = 0
+        self.events = 0
+        self.failures = 0
+        # What kept a listener from accepting, the last time.
+        self.trouble = None
+
+    # -- What to serve ------------------------------------------------------------------------------------------------
+
+    def add_tcp(self, addr):
+        """Listen on an address; returns the one that it became, with the port that the system chose for 0."""
+        return self.listen(TcpListener.bind(addr))
+
+    def add_unix(self, path):
+        """Listen on a path (`@name`: an abstract address).  One that a dead server left behind is replaced."""
+        if path.startswith("@"):
+            return self.listen(UnixListener.bind(b"\0" + os.fsencode(path[1:])))
+        if is_stale(path):
+            os.unlink(path)
+        listener = UnixListener.bind(path)
+        self.paths.append((path, identity(path)))
+        return self.listen(listener)
+
+    def add_udp(self, addr):
+        """Answer datagrams; returns the address."""
+        socket = UdpSocket.bind(addr)
+        self.listening.append(socket)
+        Datagrams(self, socket)
+        return socket.local_addr
+
+    def listen(self, listener):
+        self.listening.append(listener)
+        Acceptor(self, listener)
+        return listener.local_addr
+
+    # -- The loop -----------------------------------------------------------------------------------------------------
+
+    def serve(self, report=None):
+        """Serve until `stop()`.  `report(self)`, if given, is called at every tick."""
+        poll = self.poll
+        events = Events()
+        due = monotonic() + TICK
+        while not self.stopping:
+            timeout = max(due - monotonic(), 0) if report or self.suspended else None
+            self.events += poll.poll(events, timeout)
+            for event in events:
+                event.token.ready(event)
+            if timeout is not None and (now := monotonic()) >= due:
+                due = now + TICK
+                self.resume()
+                if report:
+                    report(self)
+
+    def stop(self):
+        """End `serve()`.  From a signal handler or another thread too."""
+        self.stopping = True
+        self.waker.wake()
+
+    def ready(self, event):
+        """The waker's event: there is nothing to do but look at `stopping`."""
+
+    # -- Connections --------------------------------------------------------------------------------------------------
+
+    def welcome(self, stream):
+        connection = Connection(self, stream)
+        try:
+            if isinstance(stream, TcpStream):
+                stream.nodelay = True
+            self.poll.registry.register(stream, connection, _BOTH)
+        except OSError:
+            # The peer is gone already, or the kernel watches as much as it is allowed to.
+            self.failures += 1
+            stream.close()
+            return
+        self.accepted += 1
+        self.connections.add(connection)
+
+    def forget(self, connection):
+        self.connections.discard(connection)
+        self.resume()
+
+    def suspend(self, acceptor, error):
+        self.poll.registry.deregister(acceptor.listener)
+        self.suspended.append(acceptor)
+        self.trouble = error
+
+    def resume(self):
+        while self.suspended:
+            acceptor = self.suspended.pop()
+            self.poll.registry.register(acceptor.listener, acceptor, Interest.READABLE)
+
+    # -- The end ------------------------------------------------------------------------------------------------------
+
+    def close(self):
+        """Close everything, and remove the paths that are still this server's own."""
+        for connection in self.connections:
+            connection.stream.close()
+        for source in self.listening:
+            source.close()
+        self.connections.clear()
+        for path, own in self.paths:
+            if identity(path) == own:
+                os.unlink(path)
+        self.waker.close()
+        self.poll.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.close()
+
+
+def identity(path):
+    """What tells one file from another at the same path, or `None` without a file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_stale(path):
+    """Whether a path is a socket on which nobody listens."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+        UnixStream.connect(path).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

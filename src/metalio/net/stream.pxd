@@ -1,0 +1,5 @@
+from metalio.net.socket cimport Socket
+
+
+cdef class Stream(Socket):
+    pass

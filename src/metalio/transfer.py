@@ -1,0 +1,358 @@
+"""Moving bytes between buffers and stream-like sources.
+
+The rules, for each direction:
+
+- Would-block is `None`; an end of stream is `b""` or 0; all else is an `OSError`.
+- A transfer that is short ends the drain of an edge-triggered source.  So nothing here may be short for any other
+  reason: what is more than one system call moves is moved by several.
+- The GIL stays held for what takes less time than another thread may keep it.  A large read first takes `LARGE` bytes
+  with it: how much there is to read is not known before, and most often it is little.
+- An error after some bytes were moved is kept for the next call, so that the bytes are not lost.
+"""
+
+import cython
+from cython.cimports.cpython.buffer import PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc
+from cython.cimports.libc.errno import EAGAIN
+from cython.cimports.libc.string import memcpy
+from cython.cimports.metalio._sys.bits import PRIORITY, READABLE, WRITABLE
+from cython.cimports.metalio._sys.sockets import MSG_PEEK, iovec
+from cython.cimports.metalio.io_source import IoSource
+
+from metalio._sys.errors import os_error
+
+# Where releasing the GIL begins to pay: copying this much takes about as long as a thread needs to take it over.
+_LARGE = cython.declare(cython.Py_ssize_t, 65536)
+# What one system call is asked for at the most (Linux moves no more than 2 GiB less a page).
+_MOST = cython.declare(cython.Py_ssize_t, 1 << 30)
+# IOV_MAX of Linux, macOS and the BSDs.
+_VECTORS = cython.declare(cython.Py_ssize_t, 1024)
+# How many buffers of a vector need no allocation.
+_FEW = cython.declare(cython.Py_ssize_t, 8)
+
+
+def refuse(source, error, directions):
+    if error == EAGAIN:
+        source.renew_blocked(directions)
+        return None
+    source.renew_exhausted(error, directions)
+    raise os_error(error)
+
+
+def borrow(buffer, view, writable):
+    if not writable:
+        return PyObject_GetBuffer(buffer, view, PyBUF_SIMPLE)
+    try:
+        return PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+    except BufferError:
+        if memoryview(buffer).readonly:
+            raise TypeError(f"expected a writable buffer such as a bytearray, not {type(buffer).__name__}") from None
+        raise
+
+
+# -- One buffer -------------------------------------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _pull(source: IoSource, into: cython.p_char, size: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Read up to `size` bytes: how many, or the negative number of an error."""
+    if source.deferred:
+        error: cython.int = source.deferred
+        source.deferred = 0
+        return -error
+    if size <= _LARGE:
+        return source.pull(source.fd, into, size, 0)
+    vector: iovec
+    vector.iov_base = into
+    vector.iov_len = size
+    return _move(source, cython.address(vector), 1, _LARGE, True)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _push(source: IoSource, data: cython.p_char, size: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    if source.deferred_out:
+        error: cython.int = source.deferred_out
+        source.deferred_out = 0
+        return -error
+    if size <= _LARGE:
+        return source.push(source.fd, data, size)
+    vector: iovec
+    vector.iov_base = data
+    vector.iov_len = size
+    return _move(source, cython.address(vector), 1, 0, False)
+
+
+def take(source, size):
+    wanted: cython.Py_ssize_t = size
+    got: cython.Py_ssize_t
+    buffer = cython.declare(cython.char[65536])
+    if wanted < 0:
+        return take_all(source)
+    with cython.critical_section(source):
+        source.require()
+        if wanted == 0:
+            return b""
+        # Through the stack: what arrives is most often far less than was asked for, and gets an object of its size.
+        first: cython.Py_ssize_t = wanted if wanted < _LARGE else _LARGE
+        got = _pull(source, buffer, first)
+        if got < 0:
+            return refuse(source, -got, READABLE | PRIORITY)
+        if got < first or wanted == first:
+            if got < wanted:
+                source.renew_short(READABLE | PRIORITY)
+            return PyBytes_FromStringAndSize(buffer, got)
+        return _take_large(source, buffer, wanted)
+
+
+@cython.cfunc
+def _take_large(source: IoSource, first: cython.p_char, wanted: cython.Py_ssize_t):
+    """Read on, after `_LARGE` bytes."""
+    result: bytes = PyBytes_FromStringAndSize(cython.NULL, wanted)
+    into: cython.p_char = PyBytes_AS_STRING(result)
+    memcpy(into, first, _LARGE)
+    vector: iovec
+    vector.iov_base = into + _LARGE
+    vector.iov_len = wanted - _LARGE
+    got: cython.Py_ssize_t = _move(source, cython.address(vector), 1, 0, True)
+    if got < 0:
+        if got != -EAGAIN:
+            source.deferred = -got
+        got = 0
+    got += _LARGE
+    if got == wanted:
+        return result
+    source.renew_short(READABLE | PRIORITY)
+    return PyBytes_FromStringAndSize(into, got)
+
+
+def take_all(source):
+    pieces: list = []
+    while True:
+        piece = take(source, _LARGE * 4)
+        if piece is None or not piece:
+            return b"".join(pieces) if pieces else piece
+        pieces.append(piece)
+
+
+def take_into(source, buffer):
+    view: Py_buffer
+    got: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    with cython.critical_section(source):
+        source.require()
+        borrow(buffer, cython.address(view), True)
+        size = view.len
+        got = _pull(source, cython.cast(cython.p_char, view.buf), size) if size else 0
+        PyBuffer_Release(cython.address(view))
+        if got < size:
+            if got < 0:
+                return refuse(source, -got, READABLE | PRIORITY)
+            source.renew_short(READABLE | PRIORITY)
+        return got
+
+
+def peek(source, size):
+    wanted: cython.Py_ssize_t = size
+    if wanted < 0:
+        raise ValueError("cannot peek at a negative number of bytes")
+    result = bytearray(wanted)
+    got = peek_into(source, result)
+    return None if got is None else bytes(memoryview(result)[:got])
+
+
+def peek_into(source, buffer):
+    view: Py_buffer
+    got: cython.Py_ssize_t
+    with cython.critical_section(source):
+        source.require()
+        borrow(buffer, cython.address(view), True)
+        got = source.pull(source.fd, view.buf, view.len, MSG_PEEK) if view.len else 0
+        PyBuffer_Release(cython.address(view))
+        # What was seen is still there, so this is no transfer that could be short.
+        return refuse(source, -got, READABLE | PRIORITY) if got < 0 else got
+
+
+def give(source, data):
+    view: Py_buffer
+    sent: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    with cython.critical_section(source):
+        source.require()
+        if type(data) is bytes:
+            size = PyBytes_GET_SIZE(data)
+            sent = _push(source, PyBytes_AS_STRING(data), size) if size else 0
+        else:
+            borrow(data, cython.address(view), False)
+            size = view.len
+            sent = _push(source, cython.cast(cython.p_char, view.buf), size) if size else 0
+            PyBuffer_Release(cython.address(view))
+        if sent < size:
+            if sent < 0:
+                return refuse(source, -sent, WRITABLE)
+            source.renew_short(WRITABLE)
+        return sent
+
+
+# -- Several buffers --------------------------------------------------------------------------------------------------
+
+
+def take_vector(source, buffers):
+    return _transfer(source, list(buffers), True)
+
+
+def give_vector(source, buffers):
+    return _transfer(source, list(buffers), False)
+
+
+@cython.cfunc
+def _transfer(source: IoSource, buffers: list, reading: cython.bint):
+    few_views = cython.declare(Py_buffer[8])
+    few_vectors = cython.declare(iovec[8])
+    views: cython.pointer[Py_buffer] = few_views
+    vectors: cython.pointer[iovec] = few_vectors
+    count: cython.Py_ssize_t = len(buffers)
+    held: cython.Py_ssize_t = 0
+    total: cython.Py_ssize_t = 0
+    moved: cython.Py_ssize_t = 0
+    directions: cython.int = READABLE | PRIORITY if reading else WRITABLE
+    if count > _FEW:
+        views = cython.cast(
+            cython.pointer[Py_buffer],
+            PyMem_RawMalloc(count * (cython.sizeof(Py_buffer) + cython.sizeof(iovec))),
+        )
+        if views == cython.NULL:
+            raise MemoryError
+        vectors = cython.cast(cython.pointer[iovec], views + count)
+    try:
+        with cython.critical_section(source):
+            source.require()
+            for buffer in buffers:
+                borrow(buffer, cython.address(views[held]), reading)
+                vectors[held].iov_base = views[held].buf
+                vectors[held].iov_len = views[held].len
+                total += views[held].len
+                held += 1
+            if total:
+                moved = _move_vector(source, vectors, count, total, reading)
+            if moved < 0:
+                return refuse(source, -moved, directions)
+            if moved < total:
+                source.renew_short(directions)
+            return moved
+    finally:
+        while held > 0:
+            held -= 1
+            PyBuffer_Release(cython.address(views[held]))
+        if views != few_views:
+            PyMem_RawFree(views)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _move_vector(
+    source: IoSource,
+    vectors: cython.pointer[iovec],
+    count: cython.Py_ssize_t,
+    total: cython.Py_ssize_t,
+    reading: cython.bint,
+) -> cython.Py_ssize_t:
+    error: cython.int = source.deferred if reading else source.deferred_out
+    if error:
+        if reading:
+            source.deferred = 0
+        else:
+            source.deferred_out = 0
+        return -error
+    return _move(source, vectors, count, _LARGE if reading or total <= _LARGE else 0, reading)
+
+
+# -- The one loop beneath ---------------------------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _move(
+    source: IoSource,
+    vectors: cython.pointer[iovec],
+    count: cython.Py_ssize_t,
+    first: cython.Py_ssize_t,
+    reading: cython.bint,
+) -> cython.Py_ssize_t:
+    """Move until all is moved, or a system call was short: how many bytes, or the negative number of an error.
+
+    The `first` bytes are moved with the GIL held.
+    """
+    fd: cython.int = source.fd
+    moved: cython.Py_ssize_t = 0
+    last: cython.Py_ssize_t = 0
+    cursor: Cursor
+    cursor.at = vectors
+    cursor.left = count
+    cursor.short = False
+    if first:
+        last = _step(source, fd, cython.address(cursor), first, reading)
+        if last < 0 or cursor.short or cursor.left == 0:
+            return last
+        moved = last
+    source.pin()
+    with cython.nogil:
+        while cursor.left and not cursor.short:
+            last = _step(source, fd, cython.address(cursor), _MOST, reading)
+            if last < 0:
+                break
+            moved += last
+    source.unpin()
+    if last < 0:
+        if moved == 0:
+            return last
+        if last != -EAGAIN:
+            if reading:
+                source.deferred = -last
+            else:
+                source.deferred_out = -last
+    return moved
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _step(
+    source: IoSource, fd: cython.int, cursor: cython.pointer[Cursor], allowance: cython.Py_ssize_t, reading: cython.bint
+) -> cython.Py_ssize_t:
+    """One system call, of at most so many bytes, and on with the cursor."""
+    size: cython.Py_ssize_t = 0
+    count: cython.Py_ssize_t = 0
+    cut: cython.Py_ssize_t = 0
+    while count < cursor.left and count < _VECTORS and size < allowance:
+        size += cursor.at[count].iov_len
+        count += 1
+    if size > allowance:
+        cut = size - allowance
+        cursor.at[count - 1].iov_len -= cut
+        size = allowance
+    done: cython.Py_ssize_t
+    if count == 1:
+        if reading:
+            done = source.pull(fd, cursor.at.iov_base, size, 0)
+        else:
+            done = source.push(fd, cursor.at.iov_base, size)
+    elif reading:
+        done = source.pull_vector(fd, cursor.at, cython.cast(cython.int, count))
+    else:
+        done = source.push_vector(fd, cursor.at, cython.cast(cython.int, count))
+    cursor.at[count - 1].iov_len += cut
+    if done < 0:
+        return done
+    cursor.short = done < size
+    rest: cython.size_t = done
+    while cursor.left and rest >= cursor.at.iov_len:
+        rest -= cursor.at.iov_len
+        cursor.at += 1
+        cursor.left -= 1
+    if cursor.left and rest:
+        cursor.at.iov_base = cython.cast(cython.p_char, cursor.at.iov_base) + rest
+        cursor.at.iov_len -= rest
+    return done
