@@ -1,0 +1,54 @@
+"""Fixtures: every test that asks for `selector` or `poll` runs once per selector of this machine."""
+
+import gc
+import os
+
+import pytest
+from util import close_all, open_descriptors
+
+from metalio import Events, Poll
+from metalio._sys import selector_names
+
+
+@pytest.fixture(params=selector_names())
+def selector(request):
+    """The name of a selector."""
+    return request.param
+
+
+@pytest.fixture
+def poll(selector):
+    """An open poll on that selector."""
+    with Poll(selector=selector) as poll:
+        yield poll
+
+
+@pytest.fixture
+def events():
+    return Events(64)
+
+
+@pytest.fixture(params=["eventfd", "pipe"])
+def waker_kind(request, monkeypatch):
+    """What wakes the polls that are made after this.  Ask for it before `poll`."""
+    if request.param == "pipe":
+        monkeypatch.setenv("METALIO_WAKER", "pipe")
+    else:
+        monkeypatch.delenv("METALIO_WAKER", raising=False)
+    if request.param == "eventfd" and not hasattr(os, "eventfd"):
+        pytest.skip("no eventfd on this system")
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_leaks():
+    """No test may leave a descriptor behind.  What `util` made for it is closed first."""
+    before = open_descriptors()
+    yield
+    close_all()
+    after = open_descriptors()
+    if not after.items() <= before.items():
+        gc.collect()
+        after = open_descriptors()
+    left = {number: after[number] for number in after.keys() - before.keys()}
+    assert not left, f"descriptors left open: {left}"

@@ -1,0 +1,249 @@
+"""What the tests have in common.  Nothing here waits without a bound, and nothing sleeps to wait for a state."""
+
+import os
+import select
+import socket
+import threading
+import time
+
+from metalio import Interest
+from metalio.net import TcpListener, TcpStream
+
+READABLE = Interest.READABLE
+WRITABLE = Interest.WRITABLE
+BOTH = READABLE | WRITABLE
+
+# How long to wait for what has to come: reached only by a test that fails.
+PATIENCE = 10.0
+# How long to look for what must not come.
+MOMENT = 0.01
+
+_mine = []
+
+
+def mine(*closeables):
+    """Have these closed at the end of the test."""
+    _mine.extend(closeables)
+    return closeables[0] if len(closeables) == 1 else closeables
+
+
+def close_all():
+    while _mine:
+        _mine.pop().close()
+
+
+# -- Descriptors ------------------------------------------------------------------------------------------------------
+
+
+def open_descriptors():
+    """What every open descriptor of this process names."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            # The one that the listing itself used.
+            pass
+    return found
+
+
+def count_fds():
+    """How many descriptors this process has open."""
+    return len(open_descriptors())
+
+
+def is_open(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+# -- Sources ----------------------------------------------------------------------------------------------------------
+
+
+def wait_readable(source, timeout=PATIENCE):
+    """Wait, without metalio, until a descriptor is readable."""
+    waiter = select.poll()
+    waiter.register(source, select.POLLIN)
+    assert waiter.poll(timeout * 1000), f"{source!r} did not become readable"
+
+
+def tcp_listener(addr="127.0.0.1:0", **options):
+    return mine(TcpListener.bind(addr, **options))
+
+
+def accept(listener):
+    """The next connection, which has to come: `(TcpStream, addr)`."""
+    wait_readable(listener)
+    accepted = listener.accept()
+    assert accepted is not None
+    mine(accepted[0])
+    return accepted
+
+
+def tcp_pair(addr="127.0.0.1:0"):
+    """Two connected streams: the one that connected and the one that was accepted."""
+    with TcpListener.bind(addr) as listener:
+        client = mine(TcpStream.connect(listener.local_addr))
+        server, _ = accept(listener)
+    wait_writable(client)
+    assert client.take_error() is None
+    return client, server
+
+
+def wait_writable(source, timeout=PATIENCE):
+    waiter = select.poll()
+    waiter.register(source, select.POLLOUT)
+    assert waiter.poll(timeout * 1000), f"{source!r} did not become writable"
+
+
+def socket_pair():
+    """Two connected sockets of the `socket` module, non-blocking: sources that are not metalio's own."""
+    first, second = socket.socketpair()
+    first.setblocking(False)
+    second.setblocking(False)
+    return mine(first, second)
+
+
+def shrink(*streams, size=4096):
+    """Make the buffers of streams small, so that they are soon full."""
+    for stream in streams:
+        with socket.socket(fileno=os.dup(stream.fileno())) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+
+def fill(stream, chunk=bytes(65536)):
+    """Write until it would block and stays so; how many bytes."""
+    total = 0
+    waiter = select.poll()
+    waiter.register(stream, select.POLLOUT)
+    while True:
+        sent = stream.write(chunk)
+        if sent is None:
+            # The peer's kernel may still be taking over what this one has sent.
+            if not waiter.poll(MOMENT * 1000):
+                return total
+        else:
+            total += sent
+
+
+def drain(stream):
+    """Read until it would block, or to the end; the bytes."""
+    pieces = []
+    while piece := stream.read(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def read_exactly(stream, size):
+    """So many bytes, which have to come."""
+    pieces = []
+    while size:
+        piece = stream.read(size)
+        if piece is None:
+            wait_readable(stream)
+        else:
+            assert piece, "the stream ended too soon"
+            pieces.append(piece)
+            size -= len(piece)
+    return b"".join(pieces)
+
+
+# -- Polling ----------------------------------------------------------------------------------------------------------
+
+
+def what(event):
+    """The predicates of an event that are true, by their names without `is_`."""
+    return {
+        name
+        for name in ("readable", "writable", "priority", "error", "read_closed", "write_closed", "aio", "lio")
+        if getattr(event, f"is_{name}")()
+    }
+
+
+def seen(events):
+    """Tokens and predicates of a batch."""
+    return [(event.token, what(event)) for event in events]
+
+
+def expect_events(poll, events, expected):
+    """Poll until every token in `expected` has shown the predicates named there, in one event or in several.
+
+    `expected` is a dictionary of tokens (told apart by identity) to a predicate such as `"readable"`, or a collection of
+    them.  Other events are let pass, since events are hints.  Returns `{token: all predicates seen}`.
+    """
+    wanted = {token: {names} if isinstance(names, str) else set(names) for token, names in expected.items()}
+    found = {}
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        missing = {token: names - found.get(token, set()) for token, names in wanted.items()}
+        if not any(missing.values()):
+            return found
+        left = deadline - time.monotonic()
+        assert left > 0, f"expected {wanted}, saw {found}"
+        poll.poll(events, left)
+        for event in events:
+            found.setdefault(event.token, set()).update(what(event))
+
+
+def expect_no_events(poll, events, timeout=MOMENT):
+    """Nothing is reported, now or within a moment."""
+    for wait in (0, timeout):
+        count = poll.poll(events, wait)
+        assert count == 0, f"expected nothing, saw {seen(events)}"
+
+
+def expect_only(poll, events, token, names):
+    """The next poll reports this one event, with exactly these predicates."""
+    count = poll.poll(events, PATIENCE)
+    assert seen(events) == [(token, {names} if isinstance(names, str) else set(names))]
+    assert count == 1
+    return events[0]
+
+
+# -- Threads ----------------------------------------------------------------------------------------------------------
+
+
+class Worker(threading.Thread):
+    """A thread whose result or exception `finish()` hands on."""
+
+    def __init__(self, target, *args):
+        super().__init__(daemon=True)
+        self.target, self.args = target, args
+        self.result = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            self.result = self.target(*self.args)
+        except BaseException as error:
+            self.error = error
+
+    def finish(self, timeout=PATIENCE):
+        self.join(timeout)
+        assert not self.is_alive(), "the thread does not end"
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def sleeping(worker, timeout=PATIENCE):
+    """Wait until a thread sleeps in the kernel, as /proc tells."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/self/task/{worker.native_id}/syscall") as file:
+                call = file.read().split()
+        except OSError:
+            break
+        if call[0] != "running" and int(call[0]) in _WAITING:
+            return
+        time.sleep(0)
+    raise AssertionError("the thread does not sleep")
+
+
+# epoll_wait, epoll_pwait, epoll_pwait2, poll, ppoll on x86-64; epoll_pwait, epoll_pwait2, ppoll on AArch64.
+_WAITING = {232, 281, 441, 7, 271} if os.uname().machine == "x86_64" else {22, 441, 73}
