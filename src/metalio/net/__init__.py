@@ -7,5 +7,13 @@ Operations that would block return `None`.  Addresses are the `socket` module's 
 from metalio.net.addr import parse_addr
 from metalio.net.tcp_listener import TcpListener
 from metalio.net.tcp_stream import TcpStream
+from metalio.net.unix_listener import UnixListener
+from metalio.net.unix_stream import UnixStream
 
-__all__ = ["TcpListener", "TcpStream", "parse_addr"]
+__all__ = [
+    "TcpListener",
+    "TcpStream",
+    "UnixListener",
+    "UnixStream",
+    "parse_addr",
+]

@@ -1,0 +1,5 @@
+from metalio.net.socket cimport Socket
+
+
+cdef class UnixListener(Socket):
+    pass

@@ -1,0 +1,5 @@
+from metalio.net.stream cimport Stream
+
+
+cdef class UnixStream(Stream):
+    pass
