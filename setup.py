@@ -25,13 +25,15 @@ DIRECTIVES = {
     "nonecheck": False,
     "cdivision": True,
     "auto_pickle": False,
-    "embedsignature": False,
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
+    "binding": False,
 }
 
 compile_args = []
 link_args = []
 if sys.platform != "win32":
-    compile_args = ["-O3", "-fno-semantic-interposition", "-Wno-unreachable-code-fallthrough"]
+    compile_args = ["-O3", "-fno-semantic-interposition"]
 if sanitizers := os.environ.get("METALIO_SANITIZE"):
     # -O1 keeps the reports' stacks readable; recovering from undefined behaviour would hide it.
     flags = [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from metalio._sys.table cimport Table
+from metalio.event cimport Event
 
 
 cdef struct Ready:
@@ -25,10 +26,22 @@ cdef class Events:
     cdef uint64_t departures
 
     cdef int reserve(self, size_t size) except -1
-    cdef int add(self, uint32_t key, uint32_t generation, int ready) noexcept
     cdef object event_at(self, Py_ssize_t index)
+    cdef inline int add(self, uint32_t key, uint32_t generation, int ready) noexcept:
+        cdef Ready *entry = &self.entries[self.count]
+        entry.key = key
+        entry.generation = generation
+        entry.ready = ready
+        self.count += 1
+        return 0
 
 
 cdef class EventsIterator:
     cdef Events events
     cdef Py_ssize_t index
+    # The two that were given last, and which of them is next to be used again.
+    cdef Event one
+    cdef Event other
+    cdef bint turn
+
+    cdef Event event_of(self, object token, int ready)

@@ -2,6 +2,8 @@
 
 import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cython.cimports.cpython.ref import PyObject
+from cython.cimports.metalio._sys.native import unshared
 from cython.cimports.metalio._sys.table import Record, Table
 from cython.cimports.metalio.event import Event, new_event
 
@@ -58,9 +60,7 @@ class Events:
         return self.count != 0
 
     def __iter__(self):
-        iterator: EventsIterator = EventsIterator.__new__(EventsIterator)
-        iterator.events = self
-        return iterator
+        return EventsIterator.__new__(EventsIterator, self)
 
     def __getitem__(self, index):
         position: cython.Py_ssize_t = index
@@ -85,27 +85,18 @@ class Events:
             self.scratch_size = size
         return 0
 
-    def add(self, key, generation, ready):
-        entry: cython.pointer[Ready] = cython.address(self.entries[self.count])
-        entry.key = key
-        entry.generation = generation
-        entry.ready = ready
-        self.count += 1
-        return 0
-
     def event_at(self, index):
         entry: cython.pointer[Ready] = cython.address(self.entries[index])
         table: Table = self.table
         token: object = None
-        known: cython.bint = False
-        if table is None:
-            return None
+        known: cython.bint
         with cython.critical_section(table):
-            if entry.key < cython.cast(cython.size_t, len(table.records)):
-                record: Record = cython.cast(Record, table.records[entry.key])
-                if record is not None and record.generation == entry.generation:
-                    token = record.token
-                    known = True
+            known = (
+                entry.key < cython.cast(cython.size_t, table.size)
+                and table.slots[entry.key].generation == entry.generation
+            )
+            if known:
+                token = cython.cast(Record, table.slots[entry.key].record).token
         return new_event(token, entry.ready) if known else None
 
 
@@ -113,14 +104,53 @@ class Events:
 @cython.freelist(8)
 @cython.cclass
 class EventsIterator:
+    """Gives an event each.
+
+    An event that nobody kept is used again for the one after the next, when the caller's loop variable has moved on: so
+    a loop makes no more than two.
+    """
+
+    def __cinit__(self, events: Events):
+        self.events = events
+
     def __iter__(self):
         return self
 
     def __next__(self):
-        events: Events = self.events
-        while self.index < events.count:
-            event = events.event_at(self.index)
+        entry: cython.pointer[Ready]
+        known: cython.bint = False
+        token: object = None
+        # Attributes of attributes instead of locals: a local would be counted as a reference.
+        while self.index < self.events.count:
+            entry = cython.address(self.events.entries[self.index])
             self.index += 1
-            if event is not None:
-                return event
+            with cython.critical_section(self.events.table):
+                known = (
+                    entry.key < cython.cast(cython.size_t, self.events.table.size)
+                    and self.events.table.slots[entry.key].generation == entry.generation
+                )
+                if known:
+                    token = cython.cast(Record, self.events.table.slots[entry.key].record).token
+            if known:
+                return self.event_of(token, entry.ready)
         raise StopIteration
+
+    def event_of(self, token, ready):
+        place: cython.pointer[PyObject]
+        self.turn = not self.turn
+        if self.turn:
+            place = cython.cast(cython.pointer[PyObject], self.one)
+        else:
+            place = cython.cast(cython.pointer[PyObject], self.other)
+        if unshared(place):
+            # Released at the end, since that may run code which comes here again.
+            released = cython.cast(Event, place).tag
+            cython.cast(Event, place).tag = token
+            cython.cast(Event, place).ready = ready
+            return cython.cast(Event, place)
+        event: Event = new_event(token, ready)
+        if self.turn:
+            self.one = event
+        else:
+            self.other = event
+        return event

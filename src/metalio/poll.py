@@ -68,7 +68,8 @@ class Poll:
     def poll_interruptible(self, events, timeout=None):
         """The same as `poll`, but raises `InterruptedError` once a signal's Python handler has run.
 
-        Python runs handlers in the main thread, so it is never raised in another.
+        Python runs handlers in the main thread, so it is never raised in another.  It is also raised after the process was
+        stopped and continued.
         """
         return self.selector.select(_events(events), _nanoseconds(timeout), True)
 

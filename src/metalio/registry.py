@@ -25,8 +25,10 @@ class Registry:
     `metalio.unix.SourceFd`, or an object with the three methods of `metalio.Source`.
     """
 
-    def __init__(self):
-        raise TypeError("cannot make a Registry: it is the registry of a Poll")
+    def __cinit__(self, selector):
+        if not isinstance(selector, Selector):
+            raise TypeError("cannot make a Registry: it is the registry of a Poll")
+        self.selector = selector
 
     def register(self, source, token, interest, opts=_EDGE):
         """Watch a source for `interest` (epoll_ctl(2): `EPOLL_CTL_ADD`).
@@ -103,9 +105,7 @@ class Registry:
 
 
 def new_registry(selector):
-    registry: Registry = Registry.__new__(Registry)
-    registry.selector = selector
-    return registry
+    return Registry.__new__(Registry, selector)
 
 
 @cython.cfunc

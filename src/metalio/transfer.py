@@ -101,7 +101,8 @@ def take(source, size):
         if got < 0:
             return refuse(source, -got, READABLE | PRIORITY)
         if got < first or wanted == first:
-            if got < wanted:
+            # The end of the stream is no short transfer: it comes only once.
+            if 0 < got < wanted:
                 source.renew_short(READABLE | PRIORITY)
             return PyBytes_FromStringAndSize(buffer, got)
         return _take_large(source, buffer, wanted)
@@ -110,7 +111,13 @@ def take(source, size):
 @cython.cfunc
 def _take_large(source: IoSource, first: cython.p_char, wanted: cython.Py_ssize_t):
     """Read on, after `_LARGE` bytes."""
-    result: bytes = PyBytes_FromStringAndSize(cython.NULL, wanted)
+    try:
+        result: bytes = PyBytes_FromStringAndSize(cython.NULL, wanted)
+    except MemoryError:
+        # What was read is not lost, but it is not all: so the rest has to be reported again.
+        if source.record is not None and source.record.live:
+            source.renew(READABLE | PRIORITY)
+        return PyBytes_FromStringAndSize(first, _LARGE)
     into: cython.p_char = PyBytes_AS_STRING(result)
     memcpy(into, first, _LARGE)
     vector: iovec
@@ -131,7 +138,13 @@ def _take_large(source: IoSource, first: cython.p_char, wanted: cython.Py_ssize_
 def take_all(source):
     pieces: list = []
     while True:
-        piece = take(source, _LARGE * 4)
+        try:
+            piece = take(source, _LARGE * 4)
+        except OSError as error:
+            if not pieces:
+                raise
+            source.deferred = error.errno
+            piece = None
         if piece is None or not piece:
             return b"".join(pieces) if pieces else piece
         pieces.append(piece)
@@ -150,7 +163,8 @@ def take_into(source, buffer):
         if got < size:
             if got < 0:
                 return refuse(source, -got, READABLE | PRIORITY)
-            source.renew_short(READABLE | PRIORITY)
+            if got > 0:
+                source.renew_short(READABLE | PRIORITY)
         return got
 
 
@@ -239,7 +253,7 @@ def _transfer(source: IoSource, buffers: list, reading: cython.bint):
                 moved = _move_vector(source, vectors, count, total, reading)
             if moved < 0:
                 return refuse(source, -moved, directions)
-            if moved < total:
+            if 0 < moved < total:
                 source.renew_short(directions)
             return moved
     finally:

@@ -6,20 +6,23 @@
 - `address`, `errors`, `clock`, `file_id`, `linux`, `native`: small things of the operating system.
 """
 
-import importlib
 import sys
 
-# The best one first.  A name stands for a module beside this file and the class in it.
-_CANDIDATES = {
-    "linux": ("epoll", "poll"),
-    "android": ("epoll", "poll"),
-}
-_CLASSES = {"epoll": "EpollSelector", "poll": "PollSelector"}
+# Imported beforehand: whoever makes a poll when descriptors have run out is to hear of that, and not of an import.
+_CLASSES = {}
+if sys.platform in ("linux", "android"):
+    from metalio._sys.epoll import EpollSelector
+
+    _CLASSES["epoll"] = EpollSelector
+if sys.platform != "win32":
+    from metalio._sys.poll import PollSelector
+
+    _CLASSES["poll"] = PollSelector
 
 
 def selector_names():
     """The names of the selectors that this machine can run, the best one first."""
-    return _CANDIDATES.get(sys.platform, ("poll",))
+    return tuple(_CLASSES)
 
 
 def make_selector(name=None):
@@ -31,4 +34,4 @@ def make_selector(name=None):
         raise TypeError(f"the name of a selector is a string, not {type(name).__name__}")
     elif name not in names:
         raise ValueError(f"no selector {name!r} on this machine: there is {', '.join(names)}")
-    return getattr(importlib.import_module(f"metalio._sys.{name}"), _CLASSES[name])()
+    return _CLASSES[name]()

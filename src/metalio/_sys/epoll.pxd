@@ -11,5 +11,7 @@ cdef class EpollSelector(Selector):
 
     cdef int control(self, int epfd, int op, Record record) noexcept
     cdef int watch_bell(self, int epfd) noexcept
+    cdef int review(self, Record record, int ready) noexcept
     cdef int silence(self, uint32_t key) except -1
     cdef int rebuild(self) except -1
+    cdef int probe(self, Record record) noexcept

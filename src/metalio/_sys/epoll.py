@@ -14,8 +14,6 @@ short read is not the end.  So the streams also ask for EPOLLPRI (which costs no
 stream on which it was seen renews its registration after a short read.
 """
 
-import os
-
 import cython
 from cython.cimports.libc.errno import EBADF, EINVAL, ENOENT, ENOSYS, EPERM, errno
 from cython.cimports.libc.limits import INT_MAX
@@ -31,6 +29,8 @@ from cython.cimports.metalio._sys.linux import (
     EPOLLIN,
     EPOLLONESHOT,
     EPOLLRDHUP,
+    O_CLOEXEC,
+    dup3,
     epoll_create1,
     epoll_ctl,
     epoll_event,
@@ -39,7 +39,8 @@ from cython.cimports.metalio._sys.linux import (
 )
 from cython.cimports.metalio._sys.bell import Bell
 from cython.cimports.metalio._sys.selector import OPEN, Selector
-from cython.cimports.metalio._sys.table import Record
+from cython.cimports.metalio._sys.table import Record, Slot
+from cython.cimports.metalio.events import Ready
 from cython.cimports.posix.unistd import close
 
 from metalio._sys.errors import os_error
@@ -94,14 +95,15 @@ class EpollSelector(Selector):
         event.data.u64 = cython.cast(uint64_t, record.generation) << 32 | cython.cast(uint32_t, record.fd)
         return errno if epoll_ctl(epfd, op, record.fd, cython.address(event)) < 0 else 0
 
-    def add(self, record):
-        if record.interest & (AIO | LIO):
+    def supports(self, interest, options, foreign):
+        if interest & (AIO | LIO):
             raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; epoll has neither")
+        return 0
+
+    def add(self, record):
         return self.control(self.epfd, EPOLL_CTL_ADD, record)
 
     def modify(self, record):
-        if record.interest & (AIO | LIO):
-            raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; epoll has neither")
         spent: cython.bint = record.spent
         record.spent = False
         error: cython.int = self.control(self.epfd, EPOLL_CTL_MOD, record)
@@ -149,35 +151,48 @@ class EpollSelector(Selector):
 
     def collect(self, events, count, exact):
         raw: cython.pointer[epoll_event] = cython.cast(cython.pointer[epoll_event], events.scratch)
-        records: list = self.table.records
-        known: cython.size_t = len(records)
+        slots: cython.pointer[Slot] = self.table.slots
+        known: cython.size_t = self.table.size
         replace: cython.bint = False
+        entry: cython.pointer[Ready] = events.entries
         index: cython.int
         for index in range(count):
             key: uint32_t = cython.cast(uint32_t, raw[index].data.u64)
+            generation: uint32_t = cython.cast(uint32_t, raw[index].data.u64 >> 32)
             ready: cython.int = cython.cast(cython.int, raw[index].events)
-            if key < known:
-                record: Record = cython.cast(Record, records[key])
-                if record is not None and record.generation == raw[index].data.u64 >> 32:
-                    if ready & PRIORITY and not record.interest & PRIORITY:
-                        record.renew_short = True
-                        ready &= ~PRIORITY
-                        if ready == 0:
-                            continue
-                    if record.options & ONESHOT:
-                        record.spent = True
-                    events.add(key, record.generation, ready)
-                    continue
+            if key < known and slots[key].generation == generation:
+                if (ready & PRIORITY) | (slots[key].options & ONESHOT):
+                    ready = self.review(cython.cast(Record, slots[key].record), ready)
+                    if ready == 0:
+                        continue
+                entry.key = key
+                entry.generation = generation
+                entry.ready = ready
+                entry += 1
             elif key == _BELL:
                 if self.bell.needs_drain:
                     self.bell.drain()
-                self.add_wake(events)
-                continue
-            if exact and self.silence(key):
+                entry += self.add_wake(entry)
+            elif exact and self.silence(key):
                 replace = True
+        events.count = entry - events.entries
         if replace:
-            self.rebuild()
+            try:
+                self.rebuild()
+            except OSError:
+                # Out of descriptors, most likely.  The next poll tries again; what was collected is not to be lost.
+                if events.count == 0:
+                    raise
         return 0
+
+    def review(self, record, ready):
+        """What to report of an event that changes something about its record."""
+        if ready & PRIORITY and not record.interest & PRIORITY:
+            record.renew_short = True
+            ready &= ~PRIORITY
+        if record.options & ONESHOT:
+            record.spent = True
+        return ready
 
     def silence(self, key):
         """Stop the kernel from reporting what nobody has registered; whether that takes a new set."""
@@ -196,23 +211,35 @@ class EpollSelector(Selector):
                 break
             if record is None or record is self.waker:
                 continue
-            error = self.control(self.epfd, EPOLL_CTL_MOD, record)
-            if error == 0 or (error == EINVAL and record.options & EXCLUSIVE):
+            error = self.probe(record)
+            if error == 0:
                 error = self.control(fresh, EPOLL_CTL_ADD, record)
             elif error == ENOENT or error == EBADF:
                 error = 0
         if error:
             close(fresh)
             raise os_error(error, "an epoll set with a closed descriptor in it cannot be replaced")
-        # Under the same number: others may know this poll by it.
-        try:
-            os.dup2(fresh, self.epfd, inheritable=False)
-        finally:
-            close(fresh)
+        # Under the same number: others may know this poll by it.  (os.dup2 would let go of the GIL, and of what another
+        # thread registers with the old set meanwhile.)
+        dup3(fresh, self.epfd, O_CLOEXEC)
+        close(fresh)
         self.instance += 1
         if self.sleepers:
             self.bell.ring()
         return 0
+
+    def probe(self, record):
+        """Whether the kernel's set still knows a record: 0, or the number of the error that says no."""
+        event: epoll_event
+        if not record.options & EXCLUSIVE:
+            return self.control(self.epfd, EPOLL_CTL_MOD, record)
+        # An exclusive one cannot be modified, which is said (EINVAL) only where there is one; asking for EPOLLEXCLUSIVE
+        # here would be refused before anything is looked up.
+        event.events = 0
+        event.data.u64 = 0
+        if epoll_ctl(self.epfd, EPOLL_CTL_MOD, record.fd, cython.address(event)) == 0 or errno == EINVAL:
+            return 0
+        return errno
 
     # -- The bell -----------------------------------------------------------------------------------------------------
 
@@ -230,7 +257,8 @@ class EpollSelector(Selector):
         if self.epfd >= 0:
             close(self.epfd)
             self.epfd = -1
-        self.bell.close()
+        if self.bell is not None:
+            self.bell.close()
         return 0
 
     def descriptor(self):

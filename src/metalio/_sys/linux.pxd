@@ -31,6 +31,7 @@ cdef extern from "sys/epoll.h" nogil:
 cdef extern from *:
     """
     #include <errno.h>
+    #include <fcntl.h>
     #include <stdint.h>
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
@@ -52,4 +53,7 @@ cdef extern from *:
     """
     enum:
         EPOLLEXCLUSIVE
+    int dup3(int fd, int to, int flags) nogil
+    enum:
+        O_CLOEXEC
     int epoll_pwait2 "metalio_epoll_pwait2"(int epfd, epoll_event *events, int most, int64_t nanoseconds) nogil

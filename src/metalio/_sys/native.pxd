@@ -1,5 +1,7 @@
 # The few lines that only C can say.
 
+from cpython.ref cimport PyObject
+
 cdef extern from *:
     """
     #include <structmember.h>
@@ -8,6 +10,15 @@ cdef extern from *:
     #define metalio_exchange(p, v) ((int)_InterlockedExchange((long volatile *)(p), (v)))
     #else
     #define metalio_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+    #endif
+
+    /* Whether the only reference is the one that the caller owns; no if in doubt. */
+    #if !defined(Py_GIL_DISABLED)
+    #define metalio_unshared(o) (Py_REFCNT(o) == 1)
+    #elif PY_VERSION_HEX >= 0x030E0000
+    #define metalio_unshared(o) PyUnstable_Object_IsUniquelyReferenced(o)
+    #else
+    #define metalio_unshared(o) 0
     #endif
 
     /* An extension type's dictionary is closed to setattr(): constants that are instances of the type itself, and
@@ -41,5 +52,6 @@ cdef extern from *:
     """
     # The value before; sequentially consistent.
     int exchange "metalio_exchange"(int *place, int value) noexcept nogil
+    bint unshared "metalio_unshared"(PyObject *thing) noexcept
     int define "metalio_define"(object type, object name, object value) except -1
     object member "metalio_member"(object example, object content, const char *name, const char *doc)

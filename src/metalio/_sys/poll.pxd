@@ -60,5 +60,4 @@ cdef class PollSelector(Selector):
     cdef int ask(self, Record record) noexcept
     cdef int renounce(self, Record record) noexcept
     cdef bint same_file(self, Record record) noexcept
-    cdef int check_support(self, Record record) except -1
     cdef int report(self, Events events, pollfd *place, uint32_t generation) noexcept

@@ -10,6 +10,8 @@ Slow with many sources, since the kernel is told of all of them in every call, b
 - A thread that sleeps does so on a copy of the array, so it is rung when the array changes.
 - The kernel keeps no account of what is registered.  Whether a descriptor still is the file that was registered is
   asked of fstat(2): when it is registered again, when it is deregistered, and for each event of a foreign source.
+  What has no inode of its own (eventfd, timerfd, signalfd, epoll) looks the same as any other of these: deregister such
+  a descriptor before it is closed.
 """
 
 import cython
@@ -22,8 +24,6 @@ from cython.cimports.metalio._sys.bits import (
     AIO,
     EDGE,
     EXCLUSIVE,
-    FAILED,
-    HANGUP,
     LIO,
     ONESHOT,
     PRIORITY,
@@ -61,14 +61,27 @@ class PollSelector(Selector):
 
     # -- Registrations ------------------------------------------------------------------------------------------------
 
+    def supports(self, interest, options, foreign):
+        if interest & (AIO | LIO):
+            raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; poll(2) has neither")
+        if options & EXCLUSIVE:
+            raise NotImplementedError("PollOpt.EXCLUSIVE needs epoll; poll(2) has nothing like it")
+        if foreign and options & EDGE and not options & ONESHOT:
+            raise ValueError(
+                "poll(2) has no edge triggering, and metalio cannot see when a foreign source is drained: register it "
+                "with PollOpt.LEVEL or PollOpt.ONESHOT, or make it a metalio source (TcpStream.from_socket)"
+            )
+        return 0
+
     def add(self, record):
-        self.check_support(record)
         file: FileId
         error: cython.int = identify(record.fd, cython.address(file))
         if error:
             return error
         if not file.pollable:
             return EPERM
+        if record.fd == self.wake_key:
+            return EEXIST
         record.device = file.device
         record.inode = file.inode
         present: Record = self.table.at(record.fd)
@@ -84,15 +97,11 @@ class PollSelector(Selector):
         return self.ask(record)
 
     def modify(self, record):
-        self.check_support(record)
         if record.foreign and not self.same_file(record):
             self.renounce(record)
             return ENOENT
-        spent: cython.bint = record.spent
-        record.spent = False
-        self.ask(record)
-        record.spent = spent
-        return 0
+        record.spent = record.hung = False
+        return self.ask(record)
 
     def remove(self, record):
         error: cython.int = 0
@@ -108,33 +117,24 @@ class PollSelector(Selector):
         wanted: cython.int = record.armed | (record.interest & directions)
         if record.live and not record.spent and wanted != record.armed and self.state == OPEN:
             record.armed = wanted
+            record.hung = False
             return self.ask(record)
-        return 0
-
-    def check_support(self, record):
-        if record.interest & (AIO | LIO):
-            raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; poll(2) has neither")
-        if record.options & EXCLUSIVE:
-            raise NotImplementedError("PollOpt.EXCLUSIVE needs epoll; poll(2) has nothing like it")
-        if record.foreign and record.edge():
-            raise ValueError(
-                "poll(2) has no edge triggering, and metalio cannot see when a foreign source is drained: register it "
-                "with PollOpt.LEVEL or PollOpt.ONESHOT, or make it a metalio source (TcpStream.from_socket)"
-            )
-        record.renew_short = record.renew_blocked = record.edge()
         return 0
 
     def ask(self, record):
         """Tell the array what a record is armed for, and those who sleep on a copy of it."""
         place: cython.pointer[pollfd] = cython.address(self.fds[record.position])
-        # Muted descriptors are negative, which poll(2) passes over.
-        mute: cython.bint = record.armed == 0 or record.spent
+        record.renew_short = record.renew_blocked = record.edge()
+        # poll(2) passes over negative descriptors.  One that is asked for nothing still reports errors and hang-ups.
+        mute: cython.bint = record.spent or record.hung
         place.fd = -1 - record.fd if mute else record.fd
         place.events = record.armed & (READABLE | WRITABLE | PRIORITY)
         if record.armed & READABLE:
             place.events |= POLLRDHUP
         self.generations[record.position] = record.generation
-        if self.sleepers and not mute:
+        if self.sleepers:
+            # Whoever wakes up with an outdated copy passes it on.
+            self.instance += 1
             self.bell.ring()
         return 0
 
@@ -200,7 +200,7 @@ class PollSelector(Selector):
         left: cython.int = count
         if fds[0].revents:
             self.bell.drain()
-            self.add_wake(events)
+            events.count += self.add_wake(events.entries)
             left -= 1
         step: cython.Py_ssize_t
         index: cython.Py_ssize_t = self.turn if self.turn < total else 1
@@ -224,7 +224,8 @@ class PollSelector(Selector):
             ready |= READ_CLOSED
         if place.revents & POLLNVAL or (record.foreign and not self.same_file(record)):
             # Closed, and perhaps another file by now: nobody has registered that one.
-            ready = record.armed = 0
+            ready = 0
+            record.hung = True
             self.ask(record)
         if ready == 0:
             return 0
@@ -232,7 +233,10 @@ class PollSelector(Selector):
             record.spent = True
             self.ask(record)
         elif record.options & EDGE:
-            record.armed = 0 if ready & (FAILED | HANGUP) else record.armed & ~ready
+            record.armed &= ~ready
+            if ready & UNASKED:
+                record.armed = 0
+                record.hung = True
             self.ask(record)
         events.add(record.fd, generation, ready)
         return 0
@@ -243,5 +247,6 @@ class PollSelector(Selector):
         return self.bell.ring()
 
     def shut(self):
-        self.bell.close()
+        if self.bell is not None:
+            self.bell.close()
         return 0

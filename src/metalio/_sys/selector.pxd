@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from metalio._sys.table cimport Record, Table
-from metalio.events cimport Events
+from metalio.events cimport Events, Ready
 
 
 cdef enum State:
@@ -25,6 +25,7 @@ cdef class Selector:
     cdef int instance
 
     # What a platform brings.
+    cdef int supports(self, int interest, int options, bint foreign) except -1
     cdef int add(self, Record record) except -1
     cdef int modify(self, Record record) except -1
     cdef int remove(self, Record record) except -1
@@ -41,7 +42,7 @@ cdef class Selector:
     cdef int enter(self, Record record) except -1
     cdef int change(self, Record record, object token, int interest, int options) except -1
     cdef int leave(self, Record record, bint forgiving) except -1
-    cdef int add_wake(self, Events events) noexcept
+    cdef int add_wake(self, Ready *entry) noexcept
     cdef int select(self, Events events, int64_t timeout, bint interruptible) except -1
     cdef int fill(self, Events events, int64_t timeout, bint interruptible) except -1
     cdef int look(self, Events events) except -1

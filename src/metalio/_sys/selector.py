@@ -41,7 +41,11 @@ class Selector:
 
     # -- What a platform brings ---------------------------------------------------------------------------------------
     #
-    # add(), modify() and remove() return 0 or the number of an error, and raise what has no number.
+    # add(), modify() and remove() return 0 or the number of an error.
+
+    def supports(self, interest, options, foreign):
+        """Raise for what this selector cannot do."""
+        raise NotImplementedError
 
     def add(self, record):
         """Begin to watch a record."""
@@ -98,6 +102,7 @@ class Selector:
 
     def enter(self, record):
         _check_request(record.interest, record.options)
+        self.supports(record.interest, record.options, record.foreign)
         displaced: Record = None
         with cython.critical_section(self.table):
             self.check()
@@ -113,6 +118,7 @@ class Selector:
 
     def change(self, record, token, interest, options):
         _check_request(interest, options)
+        self.supports(interest, options, record.foreign)
         error: cython.int = 0
         old = token
         with cython.critical_section(self.table):
@@ -130,6 +136,7 @@ class Selector:
                 error = self.modify(record)
                 if error == 0:
                     record.spent = False
+                    self.table.note(record)
                     self.table.departures += 1
                     old = record.take_token()
                     record.token = token
@@ -197,10 +204,14 @@ class Selector:
             raise os_error(error)
         return 0
 
-    def add_wake(self, events):
-        if exchange(cython.address(self.wake_pending), 0) and self.waker is not None:
-            events.add(self.waker.fd, self.waker.generation, READABLE)
-        return 0
+    def add_wake(self, entry):
+        """Fill an entry with the event of the waker, if it was woken; how many entries that were."""
+        if exchange(cython.address(self.wake_pending), 0) == 0 or self.waker is None:
+            return 0
+        entry.key = self.waker.fd
+        entry.generation = self.waker.generation
+        entry.ready = READABLE
+        return 1
 
     # -- Polling ------------------------------------------------------------------------------------------------------
 
@@ -284,25 +295,17 @@ class Selector:
 
     def close(self):
         records: list = []
-        record: Record
+        _alive.pop(id(self), None)
         with cython.critical_section(self.table):
             if self.state != CLOSED:
-                _alive.pop(id(self), None)
                 forked: cython.bint = self.state == FORKED
                 self.state = CLOSED
-                records, self.table.records = self.table.records, []
-                self.table.departures += 1
-                for entry in records:
-                    record = entry
-                    if record is not None:
-                        record.live = False
+                records = self.table.clear()
                 self.waker = None
                 if not forked:
                     self.last_one_out()
         for entry in records:
-            record = entry
-            if record is not None:
-                record.take_token()
+            cython.cast(Record, entry).take_token()
         return 0
 
     def last_one_out(self):
@@ -318,6 +321,11 @@ class Selector:
         """In the child of a fork: the kernel's set is the parent's, and so are those who sleep on it."""
         self.state = FORKED
         self.sleepers = 0
+        # Sources that the child goes on using can be registered anew; the tokens stay until this is closed.
+        for entry in self.table.records:
+            record: Record = entry
+            if record is not None:
+                record.live = False
         self.shut()
         return 0
 

@@ -1,3 +1,4 @@
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 
@@ -12,6 +13,8 @@ cdef class Record:
     cdef bint live
     # A oneshot registration whose one event was delivered.
     cdef bint spent
+    # An emulated edge has reported an error or a hang-up, which poll(2) would repeat for ever.
+    cdef bint hung
     # Whether the source has to tell the selector of a short transfer, or of one that would block.
     cdef bint renew_short
     cdef bint renew_blocked
@@ -26,17 +29,32 @@ cdef class Record:
     cdef object take_token(self)
 
 
+# What the poll cycle has to know of a record, in an array of its own: a few cache lines instead of an object each.
+cdef struct Slot:
+    # 0 where nobody is registered.
+    uint32_t generation
+    int options
+    # Owned by the list of records.
+    PyObject *record
+
+
 cdef class Table:
     cdef list records
+    # As long as the list.
+    cdef Slot *slots
+    cdef Py_ssize_t size
     cdef uint32_t generation
     # Counts the registrations that ended or changed: tells a stale event that was already on its way from one that
     # the kernel will go on reporting.
     cdef uint64_t departures
 
     cdef uint32_t next_generation(self) noexcept
+    cdef int note(self, Record record) noexcept
     cdef Record at(self, Py_ssize_t key)
     cdef Record put(self, Record record)
     cdef int drop(self, Record record) except -1
+    cdef list clear(self)
+    cdef int grow(self, Py_ssize_t size) except -1
 
 
 cdef Record new_record(int fd, object token, int interest, int options, bint foreign)

@@ -9,6 +9,9 @@ nothing where there is a GIL.  No code that could be the caller's runs inside: t
 """
 
 import cython
+from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawRealloc
+from cython.cimports.cpython.ref import PyObject
+from cython.cimports.libc.string import memset
 from cython.cimports.metalio._sys.bits import EDGE, ONESHOT
 
 
@@ -37,35 +40,67 @@ class Table:
     def __cinit__(self):
         self.records = []
 
+    def __dealloc__(self):
+        PyMem_RawFree(self.slots)
+
     def next_generation(self):
         self.generation += 1
+        if self.generation == 0:
+            self.generation = 1
         return self.generation
 
     def at(self, key):
-        if key < 0 or key >= len(self.records):
+        if key < 0 or key >= self.size:
             return None
         return cython.cast(Record, self.records[key])
 
     def put(self, record):
         """Enter a record; the one whose place it takes is returned, for the caller to release outside the lock."""
         key: cython.Py_ssize_t = record.fd
-        missing: cython.Py_ssize_t = key + 1 - len(self.records)
-        if missing > 0:
+        if key >= self.size:
             # Grown by an eighth, since descriptors come one after the other.
-            self.records.extend([None] * (missing + (key >> 3)))
+            self.grow(key + 1 + (key >> 3))
         displaced: Record = cython.cast(Record, self.records[key])
         self.records[key] = record
         record.live = True
+        self.note(record)
         if displaced is not None:
             displaced.live = False
             self.departures += 1
         return displaced
 
+    def note(self, record):
+        """Bring a record's slot up to date."""
+        slot: cython.pointer[Slot] = cython.address(self.slots[record.fd])
+        slot.generation = record.generation
+        slot.options = record.options
+        slot.record = cython.cast(cython.pointer[PyObject], record)
+        return 0
+
     def drop(self, record):
         record.live = False
         self.departures += 1
         if self.at(record.fd) is record:
+            self.slots[record.fd].generation = 0
+            self.slots[record.fd].record = cython.NULL
             self.records[record.fd] = None
+        return 0
+
+    def clear(self):
+        """Drop all of them; they are returned, for the caller to release outside the lock."""
+        dropped: list = [record for record in self.records if record is not None]
+        for entry in dropped:
+            self.drop(entry)
+        return dropped
+
+    def grow(self, size):
+        slots: cython.p_void = PyMem_RawRealloc(self.slots, size * cython.sizeof(Slot))
+        if slots == cython.NULL:
+            raise MemoryError
+        self.slots = cython.cast(cython.pointer[Slot], slots)
+        memset(self.slots + self.size, 0, (size - self.size) * cython.sizeof(Slot))
+        self.records.extend([None] * (size - self.size))
+        self.size = size
         return 0
 
 
