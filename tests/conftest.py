@@ -1,5 +1,6 @@
 """Fixtures: every test that asks for `selector` or `poll` runs once per selector of this machine."""
 
+import faulthandler
 import gc
 import os
 
@@ -8,6 +9,26 @@ from util import close_all, open_descriptors
 
 from metalio import Events, Poll
 from metalio._sys import selector_names
+
+# Longer than any test may take: this is for what hangs with the GIL held, where pytest-timeout can do nothing.
+_HOPELESS = 150
+
+_report = os.dup(2)
+
+
+def pytest_configure(config):
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        os.dup2(2, _report, inheritable=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    faulthandler.dump_traceback_later(_HOPELESS, exit=True, file=_report)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(params=selector_names())

@@ -1,10 +1,15 @@
 """What the tests have in common.  Nothing here waits without a bound, and nothing sleeps to wait for a state."""
 
+import contextlib
+import faulthandler
 import os
+import resource
 import select
+import signal
 import socket
 import threading
 import time
+import traceback
 
 from metalio import Interest
 from metalio.net import TcpListener, TcpStream
@@ -58,6 +63,23 @@ def is_open(fd):
     except OSError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def no_free_descriptors(spare=0):
+    """While this lasts, the process can open so many more descriptors and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = open_descriptors()
+    number = spared = 0
+    while spared <= spare:
+        if number not in taken:
+            spared += 1
+        number += 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number - 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # -- Sources ----------------------------------------------------------------------------------------------------------
@@ -172,8 +194,8 @@ def seen(events):
 def expect_events(poll, events, expected):
     """Poll until every token in `expected` has shown the predicates named there, in one event or in several.
 
-    `expected` is a dictionary of tokens (told apart by identity) to a predicate such as `"readable"`, or a collection of
-    them.  Other events are let pass, since events are hints.  Returns `{token: all predicates seen}`.
+    `expected` is a dictionary of tokens to a predicate such as `"readable"`, or a collection of them.  Other events
+    are let pass, since events are hints.  Returns `{token: all predicates seen}`.
     """
     wanted = {token: {names} if isinstance(names, str) else set(names) for token, names in expected.items()}
     found = {}
@@ -247,3 +269,32 @@ def sleeping(worker, timeout=PATIENCE):
 
 # epoll_wait, epoll_pwait, epoll_pwait2, poll, ppoll on x86-64; epoll_pwait, epoll_pwait2, ppoll on AArch64.
 _WAITING = {232, 281, 441, 7, 271} if os.uname().machine == "x86_64" else {22, 441, 73}
+
+
+# -- Processes --------------------------------------------------------------------------------------------------------
+
+
+def in_child(function, *args):
+    """Call a function in a forked child, which must return from it.  A crash or a hang there is a failure here."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reading)
+            # Whatever it is that hangs, even with the GIL held.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(int(PATIENCE) * 2)
+            faulthandler.disable()
+            function(*args)
+            status = 0
+        except BaseException:
+            os.write(writing, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with open(reading, "rb") as report:
+        text = report.read().decode()
+    _, status = os.waitpid(pid, 0)
+    assert not os.WIFSIGNALED(status), f"the child died of {signal.Signals(os.WTERMSIG(status)).name}"
+    assert status == 0, f"in the child:\n{text}"

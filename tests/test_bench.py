@@ -1,0 +1,452 @@
+"""The benchmark suite: every contender comes to a figure, and what checks them can fail."""
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import select
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from metalio import bench
+from metalio.bench import alloc, case, harness, native, plot, ready, report, ring, stats, worker
+from metalio.bench.common import LOOPS
+from metalio.cli import bench as cli
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(select, "epoll") or native.compiler() is None, reason="needs epoll and a C compiler"
+)
+
+# As small as it gets.
+TINY = {
+    "pairs": 4,
+    "active": 4,
+    "events": 20,
+    "descriptors": 4,
+    "cycles": 4,
+    "count": 5,
+    "connections": 3,
+    "batches": 2,
+    "warm_up_ms": 0,
+    "measure_ms": 20,
+}
+
+CONTENDERS = [
+    pytest.param(index, name, contender, id=f"{name}-{index}-{contender}")
+    for name in bench.NAMES
+    for index, measured in enumerate(bench.load(name).CASES)
+    for contender in measured.contenders
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs():
+    """One place for compiled programs, so that each is compiled once."""
+    with native.directory():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def first_uvloop():
+    """From its first loop on libuv keeps a pipe for the process: open it before descriptors are counted."""
+    with contextlib.suppress(case.Unavailable):
+        LOOPS["uvloop"]().close()
+
+
+def tiny(measured):
+    return {name: TINY.get(name, value) for name, value in measured.params.items()}
+
+
+@pytest.mark.parametrize(("index", "name", "contender"), CONTENDERS)
+def test_contender(index, name, contender):
+    measured = bench.load(name).CASES[index]
+    try:
+        figure = measured.contenders[contender](**tiny(measured))
+    except case.Unavailable as error:
+        pytest.skip(str(error))
+    if name == "alloc":
+        assert isinstance(figure, case.Figure)
+        assert figure.value >= 0
+    elif "processor" in measured.title:
+        # The clock of processor time ticks a hundred times a second.
+        assert figure >= 0
+    else:
+        assert figure > 0
+
+
+@pytest.mark.parametrize("source", sorted(native.SOURCES.glob("*.c")), ids=lambda path: path.name)
+def test_c_source_has_no_warnings(source):
+    command = [native.compiler(), "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+class TestAllocations:
+    @pytest.mark.parametrize("descriptors", [16, 400])
+    def test_metalio_has_none(self, descriptors):
+        figure = alloc.metalio(descriptors, 16, 200)
+        assert (figure.value, figure.detail) == (0, "raw 0, mem 0, object 0")
+
+    def test_of_a_peer_are_seen(self):
+        assert alloc.epoll(16, 16, 200).value >= 1
+
+    @pytest.mark.parametrize(
+        ("domain", "prefix"),
+        [(0, "PyMem_Raw"), (1, "PyMem_"), (2, "PyObject_")],
+    )
+    def test_each_domain_is_counted(self, domain, prefix):
+        allocate, free = (getattr(ctypes.pythonapi, prefix + name) for name in ("Malloc", "Free"))
+        allocate.restype = ctypes.c_void_p
+        free.argtypes = [ctypes.c_void_p]
+        free.restype = None
+
+        def calls_in(number):
+            def run(cycles):
+                for _ in range(cycles):
+                    for _ in range(number):
+                        free(allocate(64))
+
+            return alloc.Counter().per_cycle(run, 50)[domain]
+
+        # The calls by ctypes allocate too, in this domain or another: two calls against four.
+        assert calls_in(4) - calls_in(2) >= 2
+
+    def test_one_in_a_cycle_is_seen(self):
+        kept = [None]
+
+        def run(cycles):
+            for _ in alloc.repeat(None, cycles):
+                kept[0] = object()
+
+        assert alloc.Counter().per_cycle(run, 100)[2] == 1
+
+    def test_none_are_made_up(self):
+        def run(cycles):
+            for _ in alloc.repeat(None, cycles):
+                pass
+
+        assert alloc.Counter().per_cycle(run, 100) == [0, 0, 0]
+
+
+class TestVerification:
+    def test_a_ring_may_not_lose_bytes(self):
+        ring.verify(3, [b"e", None, b"ee"])
+        with pytest.raises(RuntimeError, match="2 bytes in the ring instead of 3"):
+            ring.verify(3, [b"e", None, b"e"])
+
+    def test_everything_ready_is_found(self):
+        ready.verify(4, 4)
+        with pytest.raises(RuntimeError, match="3 readable descriptors instead of 4"):
+            ready.verify(4, 3)
+
+    @pytest.mark.parametrize(
+        ("answer", "complaint"),
+        [
+            (lambda data: data, None),
+            (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "bytes of an echo"),
+            (lambda data: data + b"x", "an echo"),
+            (lambda data: b"", "connection closed early"),
+        ],
+        ids=["right", "wrong byte", "byte too many", "closed"],
+    )
+    def test_the_load_compares_every_byte(self, answer, complaint):
+        def serve():
+            stream, _ = listener.accept()
+            with stream:
+                try:
+                    while (data := stream.recv(65536)) and (data := answer(data)):
+                        stream.sendall(data)
+                except ConnectionError:
+                    pass
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = threading.Thread(target=serve)
+            server.start()
+            port = str(listener.getsockname()[1])
+            client = [native.build("echo_client"), port, "1", "100", "0", "50", "1000000"]
+            done = subprocess.run(client, capture_output=True, text=True, timeout=20)
+            server.join()
+        if complaint is None:
+            assert done.returncode == 0, done.stderr
+            rate, echoes = map(float, done.stdout.split())
+            assert rate > 0
+            assert echoes > 0
+        else:
+            assert done.returncode == 1
+            assert complaint in done.stderr
+
+    def test_the_load_is_bounded_in_count(self):
+        # Ten echoes are over long before the time is.
+        measured = bench.load("convoy").CASES[0]
+        before = bench.load("convoy").MOST_ECHOES
+        try:
+            bench.load("convoy").MOST_ECHOES = 10
+            figure = measured.contenders["C"](**{**tiny(measured), "measure_ms": 30_000})
+        finally:
+            bench.load("convoy").MOST_ECHOES = before
+        assert figure > 0
+
+
+class TestStatistics:
+    def test_medians_and_ratios_by_round(self):
+        summaries = stats.summarise({"C": [10, 20, 40], "metalio": [11, 24, 44]})
+        assert summaries["C"].median == 20
+        assert summaries["C"].ratio == 1
+        # 1.1, 1.2, 1.1: the ratios' median, not the medians' ratio.
+        assert summaries["metalio"].ratio == pytest.approx(1.1)
+
+    def test_cost_is_the_reverse_of_a_rate(self):
+        summaries = stats.summarise({"C": [100], "metalio": [50]}, higher_is_better=True)
+        assert summaries["metalio"].ratio == 2
+
+    def test_without_the_limit_metalio_is_the_baseline(self):
+        summaries = stats.summarise({"metalio": [10], "selectors": [30]})
+        assert summaries["selectors"].ratio == 3
+        assert stats.summarise({"selectors": [30]})["selectors"].ratio is None
+
+    def test_no_ratio_to_nothing(self):
+        summaries = stats.summarise({"metalio": [0, 0], "selectors": [8, 8]})
+        assert summaries["selectors"].ratio is None
+        assert summaries["metalio"].spread == 0
+
+    def test_spread_is_the_distance_of_the_quartiles(self):
+        summary = stats.summarise({"C": [8, 9, 10, 11, 12]})["C"]
+        assert (summary.low, summary.high, summary.spread) == (9, 11, pytest.approx(0.2))
+
+    def test_quiet_and_clear(self):
+        assert stats.warnings({"metalio": [10, 10.1, 10.2], "selectors": [20, 20.1, 20.3]}) == []
+
+    def test_warns_of_noise(self):
+        (warning,) = stats.warnings({"metalio": [10, 10, 10], "selectors": [20, 30, 40]})
+        assert warning.startswith("selectors is noisy")
+
+    def test_warns_where_it_cannot_tell(self):
+        (warning,) = stats.warnings({"metalio": [10, 10, 10.2], "selectors": [10.2, 9.9, 10]})
+        assert warning == "this run cannot tell metalio and selectors apart"
+
+    def test_equal_counts_are_no_noise(self):
+        assert stats.warnings({"metalio": [0, 0, 0], "uvloop": [0, 0, 0]}) == []
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A benchmark of three contenders that do not matter."""
+    measured = case.Case("small", "ns", dict.fromkeys("abc"), params={"size": 10}, quick={"size": 1})
+    monkeypatch.setattr(harness, "load", lambda name: argparse.Namespace(CASES=(measured,)))
+    return measured
+
+
+class TestHarness:
+    def test_alternates_the_order(self, small, monkeypatch):
+        calls = []
+
+        def run_worker(benchmark, index, contender, params):
+            calls.append((contender, params["size"]))
+            return len(calls), contender
+
+        monkeypatch.setattr(harness, "run_worker", run_worker)
+        (result,) = harness.run("small", rounds=3)
+        assert [name for name, _ in calls] == list("abccbaabc")
+        assert {size for _, size in calls} == {10}
+        assert result.samples == {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}
+        assert result.details == {"a": "a", "b": "b", "c": "c"}
+
+    def test_goes_on_without_those_that_cannot(self, small, monkeypatch):
+        calls = []
+
+        def run_worker(benchmark, index, contender, params):
+            calls.append(contender)
+            if contender == "a":
+                raise case.Unavailable("not here")
+            if contender == "b" and calls.count("b") == 2:
+                raise harness.WorkerFailed("fell over")
+            return 1.0, ""
+
+        monkeypatch.setattr(harness, "run_worker", run_worker)
+        (result,) = harness.run("small", rounds=3, quick=True)
+        assert result.params == {"size": 1}
+        assert result.unavailable == {"a": "not here"}
+        assert result.failed == {"b": "fell over"}
+        assert result.samples == {"c": [1.0, 1.0, 1.0]}
+        assert calls == list("abccbc")
+
+    def test_a_worker_of_its_own(self):
+        value, detail = harness.run_worker("ring", 0, "metalio", tiny(ring.CASES[0]))
+        assert value > 0
+        assert detail == ""
+
+    def test_the_reason_of_a_failure(self):
+        with pytest.raises(harness.WorkerFailed, match="unexpected keyword argument 'wrong'"):
+            harness.run_worker("ring", 0, "metalio", {"wrong": 1})
+
+    def test_ends_what_it_started(self):
+        params = {**tiny(bench.load("convoy").CASES[0]), "measure_ms": 30_000}
+        with pytest.raises(harness.WorkerFailed, match="no figure within 2 s"):
+            harness.run_worker("convoy", 0, "metalio", params, seconds=2)
+        assert not [path for path in Path("/proc").glob("[0-9]*/exe") if target(path).startswith(place())]
+
+    def test_leaves_nothing_behind(self):
+        with native.directory():
+            inner = Path(place())
+            assert native.build("ready").is_relative_to(inner)
+        assert not inner.exists()
+        assert Path(place()).is_dir()
+
+    def test_without_a_compiler(self, monkeypatch):
+        monkeypatch.setattr(native, "compiler", lambda: None)
+        with native.directory(), pytest.raises(case.Unavailable, match="no C compiler"):
+            native.build("ready")
+
+    def test_with_a_compiler_that_cannot(self, monkeypatch, tmp_path):
+        (tmp_path / "broken.c").write_text("int main(void) { return nothing; }\n")
+        monkeypatch.setattr(native, "SOURCES", tmp_path)
+        with pytest.raises(case.Unavailable, match=r"broken does not compile here: .*nothing"):
+            native.build("broken")
+
+    def test_a_program_that_fails(self):
+        with pytest.raises(RuntimeError, match="argument 1 is a whole number from 1"):
+            native.run("ready", 0)
+
+    def test_worker_prints_json(self, capsys):
+        worker.main("ready", "0", "metalio", json.dumps(tiny(ready.CASES[0])))
+        assert json.loads(capsys.readouterr().out)["value"] > 0
+
+
+def place():
+    return os.environ[native.DIRECTORY]
+
+
+def target(path):
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def result():
+    measured = case.Case("small", "ns/event", dict.fromkeys(["C", "metalio", "uvloop", "asyncio"]), params={"size": 10})
+    return harness.Result(
+        "some",
+        measured,
+        {"size": 10},
+        samples={"metalio": [2000.0, 2200.0, 2400.0], "C": [1000.0, 1100.0, 1200.0]},
+        details={"metalio": "as expected", "C": ""},
+        unavailable={"uvloop": "not installed"},
+        failed={"asyncio": "fell over"},
+    )
+
+
+class TestReport:
+    def test_rows_in_the_order_of_the_case(self, result):
+        assert list(report.rows(result)) == [
+            ("C", "1,100", "9%", "1.00", ""),
+            ("metalio", "2,200", "9%", "2.00", "as expected"),
+            ("uvloop", "-", "", "", "not installed"),
+            ("asyncio", "failed", "", "", "fell over"),
+        ]
+
+    def test_plain_where_rich_is_not_installed(self, result, monkeypatch, capsys):
+        monkeypatch.setitem(report.sys.modules, "rich.console", None)
+        result.samples["C"] = [1000.0, 1500.0, 2000.0]
+        report.show(result)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:6] == [
+            "some: small",
+            "contender  median  spread  ratio",
+            "C           1,500     33%   1.00",
+            "metalio     2,200      9%   1.47  as expected",
+            "uvloop          -                 not installed",
+            "asyncio    failed                 fell over",
+        ]
+        assert lines[6] == "(ns/event, lower is better; ratio: cost in units of C's)"
+        assert lines[7].startswith("warning: C is noisy")
+
+    def test_table(self, result, capsys):
+        pytest.importorskip("rich")
+        report.show(result)
+        output = capsys.readouterr().out
+        for text in ("some: small", "1,100", "2.00", "not installed", "lower is better"):
+            assert text in output
+
+    def test_json(self, result):
+        everything = json.loads(report.as_json([result], report.environment()))
+        assert everything["environment"]["python"] == report.platform.python_version()
+        (written,) = everything["results"]
+        assert written["baseline"] == "C"
+        assert written["contenders"]["metalio"]["samples"] == [2000.0, 2200.0, 2400.0]
+        assert written["contenders"]["metalio"]["ratio"] == 2
+        assert written["failed"] == {"asyncio": "fell over"}
+
+    @pytest.mark.parametrize(
+        ("value", "text"), [(0, "0"), (1.2345, "1.23"), (12.345, "12.3"), (999.96, "1000.0"), (12345.6, "12,346")]
+    )
+    def test_numbers(self, value, text):
+        assert report.number(value) == text
+
+    def test_plot(self, result, tmp_path):
+        pytest.importorskip("matplotlib")
+        plot.draw([result], tmp_path / "picture.svg")
+        assert "some: small" in (tmp_path / "picture.svg").read_text()
+
+
+class TestCommand:
+    def parse(self, *arguments):
+        parser = argparse.ArgumentParser()
+        cli.add_parser(parser.add_subparsers())
+        return parser.parse_args(["bench", *arguments])
+
+    def test_unknown_name(self, capsys):
+        with pytest.raises(SystemExit) as info:
+            self.parse("rings")
+        assert info.value.code == 2
+        message = capsys.readouterr().err
+        assert "there is no benchmark 'rings'" in message
+        assert all(name in message for name in bench.NAMES)
+
+    def test_rounds_are_positive(self, capsys):
+        with pytest.raises(SystemExit):
+            self.parse("--rounds", "0")
+        assert "--rounds" in capsys.readouterr().err
+
+    def test_runs_and_writes(self, monkeypatch, tmp_path, capsys):
+        tiny_case = case.Case("tiny", "ns/event", {"metalio": None, "select.epoll": None}, params=tiny(ready.CASES[0]))
+        monkeypatch.setattr(ready, "CASES", (tiny_case,))
+        arguments = self.parse("ready", "--rounds", "1", "--json", str(tmp_path / "figures.json"))
+        assert arguments.run(arguments) == 0
+        output, progress = capsys.readouterr()
+        assert "ready: tiny" in output
+        assert "ready: tiny, round 1 of 1: metalio" in progress.splitlines()
+        (written,) = json.loads((tmp_path / "figures.json").read_text())["results"]
+        assert list(written["contenders"]) == ["metalio", "select.epoll"]
+
+    def test_a_failure_is_its_exit_status(self, monkeypatch):
+        measured = case.Case("tiny", "ns/event", {"metalio": None}, params={"wrong": 1})
+        monkeypatch.setattr(ready, "CASES", (measured,))
+        arguments = self.parse("ready", "--rounds", "1")
+        assert arguments.run(arguments) == 1
+
+    def test_interrupted(self, monkeypatch, tmp_path):
+        def run(*arguments, **options):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(harness, "run", run)
+        arguments = self.parse("ready", "--json", str(tmp_path / "figures.json"))
+        assert arguments.run(arguments) == 130
+        assert json.loads((tmp_path / "figures.json").read_text())["results"] == []
+
+    def test_plot_needs_matplotlib(self, monkeypatch, capsys):
+        monkeypatch.setattr(plot, "available", lambda: False)
+        arguments = self.parse("ready", "--plot", "picture.svg")
+        assert arguments.run(arguments) == 2
+        assert "matplotlib" in capsys.readouterr().err
+
+    def test_says_early_that_it_cannot_write(self, tmp_path, capsys):
+        arguments = self.parse("ready", "--json", str(tmp_path / "missing" / "figures.json"))
+        assert arguments.run(arguments) == 2
+        assert "no such directory" in capsys.readouterr().err

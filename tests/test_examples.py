@@ -1,0 +1,559 @@
+"""Every example, talked to over real sockets."""
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+
+import pytest
+from program import (
+    PATIENCE,
+    ROOT,
+    Program,
+    connect,
+    eventually,
+    receive_all,
+    receive_exactly,
+    send_until_blocked,
+)
+
+from metalio.cli import info
+
+BLOCK = os.urandom(1 << 20)
+LOOPBACK = "127.0.0.1:0"
+
+
+def start(name, *arguments, **options):
+    """An example that listens."""
+    return Program(f"examples/{name}", *arguments, **options)
+
+
+def announced(program):
+    """The address in its next line."""
+    words = program.line().split()
+    assert words[:2] == ["listening", "on"]
+    return (words[2], int(words[3])) if len(words) == 4 else words[2]
+
+
+def reset(sock):
+    """Close a connection so that the peer finds it broken."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("tcp_server.py", [LOOPBACK]),
+        ("udp_server.py", [LOOPBACK]),
+        ("unix_server.py", ["{path}"]),
+        ("inherited_listener.py", [LOOPBACK]),
+        ("tcp_proxy.py", [LOOPBACK, "127.0.0.1:1"]),
+        ("http_server.py", [LOOPBACK]),
+    ],
+)
+def test_stops_on_signals(name, arguments, number, tmp_path):
+    path = str(tmp_path / "socket")
+    with start(name, *(argument.format(path=path) for argument in arguments)) as program:
+        announced(program)
+        assert program.stop(number) == ""
+    assert not os.path.exists(path)
+
+
+def test_every_example_is_tested():
+    with open(__file__) as file:
+        tests = file.read()
+    for name in os.listdir(ROOT / "examples"):
+        if name.endswith(".py"):
+            assert name in tests
+
+
+def test_quickstart():
+    with Program("examples/quickstart.py") as program:
+        lines = program.rest().splitlines()
+        assert sorted(lines[:-1]) == ["client: connected", "server: dropped the connection from 127.0.0.1"]
+        assert lines[-1] == "client: the server closed the connection"
+        assert (program.process.returncode, program.stderr()) == (0, "")
+
+
+@pytest.fixture
+def shouting():
+    with start("tcp_server.py", LOOPBACK) as program:
+        program.address = announced(program)
+        yield program
+
+
+class TestTcpServer:
+    def test_lines(self, shouting):
+        with connect(shouting.address) as client:
+            for piece in (b"hel", b"lo\nwor", b"ld\n\n", b"no end"):
+                client.sendall(piece)
+            client.shutdown(socket.SHUT_WR)
+            assert receive_all(client) == b"HELLO\nWORLD\n\nNO END\n"
+        shouting.stop()
+
+    def test_the_end_of_a_client_that_said_nothing(self, shouting):
+        with connect(shouting.address) as client:
+            client.shutdown(socket.SHUT_WR)
+            assert receive_all(client) == b""
+
+    def test_a_line_too_long(self, shouting):
+        with connect(shouting.address) as client:
+            try:
+                client.sendall(b"x" * 1_000_000)
+                assert receive_all(client) == b""
+            except ConnectionError:
+                pass
+        with connect(shouting.address) as client:
+            client.sendall(b"ok\n")
+            assert receive_exactly(client, 3) == b"OK\n"
+
+    def test_back_pressure(self, shouting):
+        data = (b"y" * 9_999 + b"\n") * 4_000
+        with connect(shouting.address) as client:
+            memory = shouting.memory()
+            sent = send_until_blocked(client, data)
+            assert sent < len(data)
+            assert shouting.memory() - memory < 4 << 20
+            # Who does not read holds nobody up.
+            with connect(shouting.address) as other:
+                other.sendall(b"hello\n")
+                assert receive_exactly(other, 6) == b"HELLO\n"
+            sender = threading.Thread(target=lambda: (client.sendall(data[sent:]), client.shutdown(socket.SHUT_WR)))
+            sender.start()
+            assert receive_all(client) == data.upper()
+            sender.join()
+        shouting.stop()
+
+    def test_broken_connections(self, shouting):
+        before = shouting.descriptors()
+        for _ in range(10):
+            client = connect(shouting.address)
+            client.sendall(b"x" * 100_000)
+            reset(client)
+        eventually(lambda: shouting.descriptors() == before)
+        shouting.stop()
+
+    def test_out_of_descriptors(self):
+        command = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16)); {RUN}"
+        with Program("-c", command, "examples/tcp_server.py", LOOPBACK) as program:
+            address = announced(program)
+            clients = [connect(address) for _ in range(40)]
+            try:
+                for client in clients:
+                    client.sendall(b"me\n")
+                for client in clients:
+                    assert receive_exactly(client, 3) == b"ME\n"
+                    client.close()
+            finally:
+                for client in clients:
+                    client.close()
+            assert set(program.stderr().splitlines()) == {"not accepting: Too many open files"}
+
+
+# Runs a script as if it had been started so.
+RUN = "sys.argv.pop(0); sys.path[0] = 'examples'; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+class TestUdpServer:
+    def test_echo(self):
+        with start("udp_server.py", LOOPBACK) as program, socket.socket(type=socket.SOCK_DGRAM) as client:
+            address = announced(program)
+            client.settimeout(PATIENCE)
+            for size in (0, 1, 1_400, 60_000):
+                client.sendto(BLOCK[:size], address)
+                assert client.recvfrom(65536) == (BLOCK[:size], address)
+            program.stop()
+
+    def test_several_clients(self):
+        with start("udp_server.py", LOOPBACK) as program:
+            address = announced(program)
+            clients = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(20)]
+            try:
+                for number, client in enumerate(clients):
+                    client.settimeout(PATIENCE)
+                    client.sendto(b"%d" % number, address)
+                for number, client in enumerate(clients):
+                    assert client.recvfrom(100) == (b"%d" % number, address)
+            finally:
+                for client in clients:
+                    client.close()
+            program.stop()
+
+    def test_ipv6(self):
+        if not info.available(info.try_ipv6):
+            pytest.skip("no IPv6 on this machine")
+        with start("udp_server.py", "[::1]:0") as program:
+            address = announced(program)
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+                client.settimeout(PATIENCE)
+                client.sendto(b"six", address)
+                assert client.recvfrom(100)[0] == b"six"
+
+
+class TestUnixServer:
+    def test_it_knows_who_calls(self, tmp_path):
+        path = str(tmp_path / "who")
+        with start("unix_server.py", path) as program:
+            assert announced(program) == path
+            with connect(path, socket.AF_UNIX) as client:
+                client.sendall(b"is anybody there?")
+                client.shutdown(socket.SHUT_WR)
+                expected = f"you are user {os.geteuid()}, group {os.getegid()}, process {os.getpid()}\n"
+                assert receive_all(client) == expected.encode()
+            program.stop()
+        assert not os.path.exists(path)
+
+
+class TestInheritedListener:
+    TIME = rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n"
+    # What a service manager does between fork and exec: argv holds the descriptors, then the program.
+    MANAGER = """
+import os, sys
+count = int(sys.argv[1])
+for number, fd in enumerate(map(int, sys.argv[2 : 2 + count])):
+    os.dup2(fd, 103 + number)
+for number in range(count):
+    os.dup2(103 + number, 3 + number)
+os.environ["LISTEN_FDS"] = str(count)
+os.environ["LISTEN_PID"] = {pid}
+os.execv(sys.executable, [sys.executable, "-W", "always", *sys.argv[2 + count :]])
+"""
+
+    def manage(self, listeners, *arguments, pid="str(os.getpid())"):
+        numbers = [listener.fileno() for listener in listeners]
+        script = self.MANAGER.format(pid=pid)
+        command = ("-c", script, len(numbers), *numbers, "examples/inherited_listener.py", *arguments)
+        return Program(*command, pass_fds=numbers)
+
+    def test_listeners_of_a_service_manager(self, tmp_path):
+        path = str(tmp_path / "time")
+        with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+            unix.bind(path)
+            unix.listen()
+            address = tcp.getsockname()
+            # It may have come before the server has.
+            with connect(address) as early, self.manage([tcp, unix]) as program:
+                assert [announced(program), announced(program)] == [address, path]
+                assert re.fullmatch(self.TIME, receive_all(early))
+                for target, family in ((address, socket.AF_INET), (path, socket.AF_UNIX)):
+                    with connect(target, family) as client:
+                        assert re.fullmatch(self.TIME, receive_all(client))
+                program.stop()
+
+    def test_listeners_for_another_process(self):
+        with socket.create_server(("127.0.0.1", 0)) as tcp, self.manage([tcp], LOOPBACK, pid="'1'") as program:
+            address = announced(program)
+            assert address != tcp.getsockname()
+            with connect(address) as client:
+                assert re.fullmatch(self.TIME, receive_all(client))
+            program.stop()
+
+    def test_without_a_service_manager(self):
+        with start("inherited_listener.py", LOOPBACK) as program:
+            with connect(announced(program)) as client:
+                assert re.fullmatch(self.TIME, receive_all(client))
+            program.stop()
+
+
+@pytest.fixture
+def upstream():
+    """What the proxy is to connect with."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        yield listener
+
+
+@pytest.fixture
+def proxy(upstream):
+    with start("tcp_proxy.py", LOOPBACK, "%s:%d" % upstream.getsockname()) as program:
+        program.address = announced(program)
+        yield program
+
+
+def accepted(listener):
+    sock, _ = listener.accept()
+    sock.settimeout(PATIENCE)
+    return sock
+
+
+class TestTcpProxy:
+    def test_both_directions(self, proxy, upstream):
+        with connect(proxy.address) as client:
+            # Before the other side is there.
+            client.sendall(b"to the server")
+            with accepted(upstream) as server:
+                assert receive_exactly(server, 13) == b"to the server"
+                server.sendall(b"to the client")
+                assert receive_exactly(client, 13) == b"to the client"
+                client.close()
+                assert server.recv(1) == b""
+        proxy.stop()
+
+    def test_the_client_ends_first(self, proxy, upstream):
+        before = proxy.descriptors()
+        with connect(proxy.address) as client, accepted(upstream) as server:
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            assert receive_all(server) == b"question"
+            server.sendall(b"answer")
+            server.shutdown(socket.SHUT_WR)
+            assert receive_all(client) == b"answer"
+        eventually(lambda: proxy.descriptors() == before)
+        proxy.stop()
+
+    def test_the_server_ends_first(self, proxy, upstream):
+        with connect(proxy.address) as client, accepted(upstream) as server:
+            server.sendall(b"greeting")
+            server.shutdown(socket.SHUT_WR)
+            assert receive_all(client) == b"greeting"
+            client.sendall(b"thanks")
+            client.close()
+            assert receive_all(server) == b"thanks"
+        proxy.stop()
+
+    def test_large_transfers_both_ways_at_once(self, proxy, upstream):
+        data = BLOCK * 16
+
+        def exchange(sock, mine):
+            sender = threading.Thread(target=lambda: (sock.sendall(mine), sock.shutdown(socket.SHUT_WR)))
+            sender.start()
+            received.append((mine, receive_all(sock)))
+            sender.join()
+
+        received = []
+        with connect(proxy.address) as client, accepted(upstream) as server:
+            threads = [
+                threading.Thread(target=exchange, args=(client, data)),
+                threading.Thread(target=exchange, args=(server, data[::-1])),
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert len(received) == 2
+        for sent, got in received:
+            assert got == sent[::-1]
+        proxy.stop()
+
+    @pytest.mark.parametrize("from_client", [True, False])
+    def test_back_pressure(self, proxy, upstream, from_client):
+        data = BLOCK * 32
+        with connect(proxy.address) as client, accepted(upstream) as server:
+            source, sink = (client, server) if from_client else (server, client)
+            memory = proxy.memory()
+            sent = send_until_blocked(source, data)
+            assert sent < len(data)
+            assert proxy.memory() - memory < 4 << 20
+            # The other direction is open, and so are others' connections.
+            sink.sendall(b"back")
+            assert receive_exactly(source, 4) == b"back"
+            with connect(proxy.address) as other, accepted(upstream) as others_server:
+                other.sendall(b"x")
+                assert others_server.recv(1) == b"x"
+            sender = threading.Thread(target=lambda: (source.sendall(data[sent:]), source.shutdown(socket.SHUT_WR)))
+            sender.start()
+            assert receive_all(sink) == data
+            sender.join()
+        proxy.stop()
+
+    @pytest.mark.parametrize("client_breaks", [True, False])
+    def test_a_broken_connection_breaks_the_other(self, proxy, upstream, client_breaks):
+        before = proxy.descriptors()
+        with connect(proxy.address) as client, accepted(upstream) as server:
+            client.sendall(b"x")
+            receive_exactly(server, 1)
+            breaking, other = (client, server) if client_breaks else (server, client)
+            reset(breaking)
+            with pytest.raises(ConnectionResetError):
+                other.recv(1)
+        eventually(lambda: proxy.descriptors() == before)
+        proxy.stop()
+
+    def test_nobody_there(self):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            with start("tcp_proxy.py", LOOPBACK, "127.0.0.1:%d" % unused.getsockname()[1]) as program:
+                address = announced(program)
+                before = program.descriptors()
+                for _ in range(3):
+                    with connect(address) as client, pytest.raises(ConnectionResetError):
+                        client.recv(1)
+                assert set(program.stderr().splitlines()) == {"cannot connect: Connection refused"}
+                eventually(lambda: program.descriptors() == before)
+
+
+@pytest.fixture
+def web():
+    with start("http_server.py", LOOPBACK) as program:
+        program.address = announced(program)
+        yield program
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def responses(data):
+    """The status codes and bodies in a byte stream, by Content-Length alone."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        length = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", head)[1])
+        found.append((int(head.split()[1]), data[:length]))
+        data = data[length:]
+    return found
+
+
+class TestHttpServer:
+    @staticmethod
+    def ask(address, *requests):
+        client = http.client.HTTPConnection(*address, timeout=PATIENCE)
+        try:
+            answers = []
+            for method, path, body in requests:
+                client.request(method, path, body)
+                answer = client.getresponse()
+                answers.append((answer.status, answer.reason, answer.read()))
+            return answers
+        finally:
+            client.close()
+
+    def test_pages(self, web):
+        assert self.ask(
+            web.address,
+            ("GET", "/", None),
+            ("GET", "/nothing", None),
+            ("GET", "/?query", None),
+            ("HEAD", "/", None),
+            ("POST", "/", b"x" * 300_000),
+            ("HEAD", "/nothing", None),
+            ("GET", "/", None),
+        ) == [
+            (200, "OK", b"Hello, world!\n"),
+            (404, "Not Found", b"Not Found: there is no such page\n"),
+            (200, "OK", b"Hello, world!\n"),
+            (200, "OK", b""),
+            (405, "Method Not Allowed", b"Method Not Allowed: only GET and HEAD\n"),
+            (404, "Not Found", b""),
+            (200, "OK", b"Hello, world!\n"),
+        ]
+        web.stop()
+
+    def test_keeps_connections_alive(self, web):
+        with connect(web.address) as client:
+            answers = []
+            for _ in range(3):
+                client.sendall(GET)
+                answers.append(client.recv(65536))
+                assert responses(answers[-1]) == [(200, b"Hello, world!\n")]
+            assert web.descriptors() > 0
+
+    def test_pipelining(self, web):
+        with connect(web.address) as client:
+            client.sendall(GET * 100 + b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answers = responses(receive_all(client))
+        assert answers[:-1] == [(200, b"Hello, world!\n")] * 100
+        assert answers[-1][0] == 404
+        web.stop()
+
+    def test_a_client_that_does_not_read(self, web):
+        count = 20_000
+        requests = GET * count
+        with connect(web.address) as client:
+            memory = web.memory()
+            sent = send_until_blocked(client, requests)
+            assert web.memory() - memory < 8 << 20
+            with connect(web.address) as other:
+                other.sendall(GET)
+                assert responses(other.recv(65536)) == [(200, b"Hello, world!\n")]
+            sender = threading.Thread(target=lambda: (client.sendall(requests[sent:]), client.shutdown(socket.SHUT_WR)))
+            sender.start()
+            assert responses(receive_all(client)) == [(200, b"Hello, world!\n")] * count
+            sender.join()
+
+    def test_byte_by_byte(self, web):
+        with connect(web.address) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in GET:
+                client.sendall(bytes([byte]))
+            assert responses(client.recv(65536)) == [(200, b"Hello, world!\n")]
+
+    def test_http_1_0(self, web):
+        with connect(web.address) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert responses(receive_all(client)) == [(200, b"Hello, world!\n")]
+
+    def test_a_client_that_waits_for_leave(self, web):
+        with connect(web.address) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 100 ")
+            client.sendall(b"12345" + GET)
+            client.shutdown(socket.SHUT_WR)
+            assert [status for status, _ in responses(receive_all(client))] == [405, 200]
+
+    @pytest.mark.parametrize(
+        ("request_bytes", "status"),
+        [
+            (b"nonsense\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\n\r\n", 400),
+            (b"GET http://[ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400),
+            (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, 431),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        ],
+    )
+    def test_bad_requests(self, web, request_bytes, status):
+        with connect(web.address) as client:
+            client.sendall(request_bytes)
+            answers = responses(receive_all(client))
+            assert [answer[0] for answer in answers] == [status]
+        # And it goes on.
+        assert self.ask(web.address, ("GET", "/", None))[0][0] == 200
+        web.stop()
+
+    def test_clients_that_go_away(self, web):
+        before = web.descriptors()
+        for data in (b"", GET[:10], b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n123", GET * 1000):
+            for end in (reset, socket.socket.close):
+                client = connect(web.address)
+                client.sendall(data)
+                end(client)
+        eventually(lambda: web.descriptors() == before)
+        web.stop()
+
+    def test_curl(self, web):
+        if shutil.which("curl") is None:
+            pytest.skip("curl is not installed")
+        url = "http://%s:%d/" % web.address
+        command = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20", url, url]
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"Hello, world!\n" * 2, b"")
+
+    def test_wrk(self, web):
+        if shutil.which("wrk") is None:
+            pytest.skip("wrk is not installed")
+        command = ["wrk", "--threads", "1", "--connections", "50", "--duration", "1s", "http://%s:%d/" % web.address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        assert int(re.search(r"(\d+) requests in", done.stdout)[1]) > 0
+        # It names errors only where there are any.
+        assert "errors" not in done.stdout
+        assert "Non-2xx" not in done.stdout
+        web.stop()
+
+
+def test_examples_need_nothing_but_what_they_import():
+    """Each can be imported without being run."""
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {path.stem}"], cwd=path.parent, capture_output=True, timeout=PATIENCE
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
