@@ -1,0 +1,5 @@
+from metalio.net.datagram cimport Datagram
+
+
+cdef class UnixDatagram(Datagram):
+    pass
