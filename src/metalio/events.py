@@ -133,6 +133,9 @@ class EventsIterator:
                     token = cython.cast(Record, self.events.table.slots[entry.key].record).token
             if known:
                 return self.event_of(token, entry.ready)
+        # An iterator that somebody keeps is not to keep what it gave.  Moved out first: releasing may run code.
+        last: tuple = (self.one, self.other)
+        self.one = self.other = None
         raise StopIteration
 
     def event_of(self, token, ready):

@@ -9,6 +9,8 @@ cdef class IoSource:
     # How many calls use the descriptor without the GIL; then closing it is left to the last of them.
     cdef int users
     cdef int doomed
+    # Whether closing may take its time (SO_LINGER).
+    cdef bint lingers
     # Errors that came after some bytes had been moved, for the next call: reading, and writing.
     cdef int deferred
     cdef int deferred_out
@@ -17,7 +19,7 @@ cdef class IoSource:
 
     cdef int require(self) except -1
     cdef int adopt(self, int fd) except -1
-    cdef int surrender(self) except -1
+    cdef int surrender(self) except -2
     cdef int enter(self, Selector selector, object token, int interest, int options) except -1
     cdef int change(self, Selector selector, object token, int interest, int options) except -1
     cdef int leave(self, Selector selector) except -1
@@ -26,6 +28,7 @@ cdef class IoSource:
     cdef int renew_exhausted(self, int error, int directions) except -1
     cdef int pin(self) noexcept
     cdef int unpin(self) noexcept
+    cdef int close_descriptor(self, int fd) noexcept
     cdef int check_registered(self, Selector selector) except -1
     cdef int renew(self, int directions) except -1
 

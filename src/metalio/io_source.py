@@ -63,7 +63,7 @@ class IoSource:
                 self.doomed = fd
                 fd = -1
         if fd >= 0:
-            close_fd(fd)
+            self.close_descriptor(fd)
 
     # The three methods of metalio.Source.
 
@@ -187,6 +187,14 @@ class IoSource:
         if self.users == 0 and self.doomed >= 0:
             fd: cython.int = self.doomed
             self.doomed = -1
+            self.close_descriptor(fd)
+        return 0
+
+    def close_descriptor(self, fd):
+        if self.lingers:
+            with cython.nogil:
+                close_fd(fd)
+        else:
             close_fd(fd)
         return 0
 

@@ -41,7 +41,7 @@ class Registry:
         what never blocks, such as a regular file; `NotImplementedError` for what the platform lacks.
         """
         if isinstance(source, IoSource) and _is_our_own(source):
-            self._register(source, token, interest, opts)
+            cython.cast(IoSource, source).enter(self.selector, token, _interest_bits(interest), _option_bits(opts))
         elif _has_methods(source):
             _check(interest, opts)
             source.register(self, token, interest, opts)
@@ -58,7 +58,8 @@ class Registry:
         is dropped.  Raises `FileNotFoundError` if it is not registered, and what `register` raises.
         """
         if isinstance(source, IoSource) and _is_our_own(source):
-            self._reregister(source, token, interest, opts)
+            self.selector.check()
+            cython.cast(IoSource, source).change(self.selector, token, _interest_bits(interest), _option_bits(opts))
         elif _has_methods(source):
             _check(interest, opts)
             source.reregister(self, token, interest, opts)
@@ -71,13 +72,14 @@ class Registry:
         Raises `FileNotFoundError` if it is not registered, `ValueError` if it or the poll is closed.
         """
         if isinstance(source, IoSource) and _is_our_own(source):
-            self._deregister(source)
+            self.selector.check()
+            cython.cast(IoSource, source).leave(self.selector)
         elif _has_methods(source):
             source.deregister(self)
         else:
             self.selector.leave(self._find(source), False)
 
-    # What the library's own sources are told, or tell when a subclass of theirs has overridden the methods of Source.
+    # What the methods of Source that the library's own sources have come down to, for subclasses that override them.
 
     def _register(self, source, token, interest, opts):
         _own(source).enter(self.selector, token, _interest_bits(interest), _option_bits(opts))

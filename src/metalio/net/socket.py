@@ -55,6 +55,7 @@ class Socket(IoSource):
             raise os_error(-fd)
         clone: IoSource = self.__class__.__new__(self.__class__)
         clone.adopt(fd)
+        clone.lingers = self.lingers
         return clone
 
     def into_socket(self):

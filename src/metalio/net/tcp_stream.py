@@ -58,6 +58,7 @@ class TcpStream(Stream):
         """
         stream: TcpStream = cls.__new__(cls)
         stream.adopt(take_over(sock, (AF_INET, AF_INET6), SOCK_STREAM))
+        stream.lingers = stream.linger is not None
         return stream
 
     @property
@@ -110,3 +111,4 @@ class TcpStream(Stream):
         self.require()
         if setsockopt(self.fd, SOL_SOCKET, SO_LINGER, cython.address(value), cython.sizeof(linger_option)) < 0:
             raise os_error(errno)
+        self.lingers = seconds is not None

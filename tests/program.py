@@ -1,0 +1,144 @@
+"""Programs under test: each in a process of its own, with every wait bounded."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# How long to wait for what has to come; a sanitizer makes everything slow.
+PATIENCE = 30.0
+
+
+class Program:
+    """A Python program, started with these arguments.  Whoever starts it ends it: it is a context manager.
+
+    Warnings are on, so that what it does not close shows in `stderr`.
+    """
+
+    def __init__(self, *arguments, **options):
+        command = [sys.executable, "-W", "always", *map(str, arguments)]
+        self.errors = tempfile.TemporaryFile()
+        options.setdefault("stdout", subprocess.PIPE)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=self.errors, cwd=ROOT, **options)
+        self.pid = self.process.pid
+        self.received = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.errors.close()
+
+    def line(self):
+        """The next line of its output, without the end."""
+        while b"\n" not in self.received:
+            more = self._more()
+            assert more, f"the program has ended: {self.received!r} {self.stderr()!r}"
+            self.received += more
+        line, self.received = self.received.split(b"\n", 1)
+        return line.decode()
+
+    def rest(self):
+        """What else it prints, up to its end."""
+        while more := self._more():
+            self.received += more
+        self.process.wait(PATIENCE)
+        return self.received.decode()
+
+    def _more(self):
+        output = self.process.stdout
+        assert select.select([output], [], [], PATIENCE)[0], f"no output: {self.received!r} {self.stderr()!r}"
+        return os.read(output.fileno(), 65536)
+
+    def stderr(self):
+        """What it has written to its standard error so far."""
+        self.errors.seek(0)
+        return self.errors.read().decode()
+
+    def stop(self, number=signal.SIGTERM):
+        """Have it stop, in good order; what else it printed."""
+        self.process.send_signal(number)
+        rest = self.rest()
+        assert (self.process.returncode, self.stderr()) == (0, "")
+        return rest
+
+    def descriptors(self):
+        """How many it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def memory(self):
+        """The bytes that it has in memory.  A sanitizer keeps what was freed; then it is always the same."""
+        if "libasan" in os.environ.get("LD_PRELOAD", ""):
+            return 0
+        with open(f"/proc/{self.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def processor_time(self):
+        """The seconds that it has worked."""
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# -- Clients, on the socket module: what is tested is not to test itself ----------------------------------------------
+
+
+def connect(address, family=socket.AF_INET):
+    """A connected socket that waits, but not for ever."""
+    sock = socket.socket(family)
+    sock.settimeout(PATIENCE)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def receive_exactly(sock, size):
+    """So many bytes."""
+    pieces = []
+    while size:
+        piece = sock.recv(min(size, 1 << 20))
+        assert piece, f"the stream ended {size} bytes too soon"
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def receive_all(sock):
+    """Everything up to the end of the stream."""
+    pieces = []
+    while piece := sock.recv(1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def send_until_blocked(sock, data, quiet=0.5):
+    """Send as much as is taken, until for a while nothing more is; how many bytes."""
+    sent = 0
+    view = memoryview(data)
+    sock.setblocking(False)
+    while sent < len(data) and select.select([], [sock], [], quiet)[1]:
+        sent += sock.send(view[sent : sent + 65536])
+    sock.settimeout(PATIENCE)
+    return sent
+
+
+def eventually(condition):
+    """Wait for a state of another process that nothing announces."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.01)
