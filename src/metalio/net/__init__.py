@@ -5,14 +5,23 @@ Operations that would block return `None`.  Addresses are the `socket` module's 
 """
 
 from metalio.net.addr import parse_addr
+from metalio.net.datagram_batch import DatagramBatch, DatagramEntry
+from metalio.net.peer_cred import PeerCred
 from metalio.net.tcp_listener import TcpListener
 from metalio.net.tcp_stream import TcpStream
+from metalio.net.udp_socket import UdpSocket
+from metalio.net.unix_datagram import UnixDatagram
 from metalio.net.unix_listener import UnixListener
 from metalio.net.unix_stream import UnixStream
 
 __all__ = [
+    "DatagramBatch",
+    "DatagramEntry",
+    "PeerCred",
     "TcpListener",
     "TcpStream",
+    "UdpSocket",
+    "UnixDatagram",
     "UnixListener",
     "UnixStream",
     "parse_addr",

@@ -1,5 +1,89 @@
+from metalio._sys.sockets cimport msghdr
 from metalio.net.stream cimport Stream
 
 
 cdef class UnixStream(Stream):
-    pass
+    # A read was short, and perhaps not because it had read all.
+    cdef bint doubtful
+    # The next read is likely to be short as well: ask for what tells why.
+    cdef bint wary
+
+    cdef object send_message(self, msghdr *message, Py_ssize_t size)
+    cdef Py_ssize_t receive_message(self, msghdr *message, bint large) noexcept
+    cdef Py_ssize_t receive(self, int fd, msghdr *message, int flags) noexcept nogil
+    cdef int renew_short(self, int directions) except -1
+
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <sys/ioctl.h>
+    #include <sys/socket.h>
+
+    /* Linux tells of descriptors that a read has thrown away, in the same call.  The BSDs stop before the message that
+       carries them, and say nothing. */
+    #if defined(__linux__)
+    #define METALIO_TELLS_TRUNCATION 1
+    #else
+    #define METALIO_TELLS_TRUNCATION 0
+    #endif
+
+    /* A descriptor for the peer's process, which comes unasked where an adopted socket has SO_PASSPIDFD. */
+    #if defined(SCM_PIDFD)
+    #define METALIO_SCM_PIDFD SCM_PIDFD
+    #elif defined(__linux__)
+    #define METALIO_SCM_PIDFD 4
+    #else
+    #define METALIO_SCM_PIDFD -1
+    #endif
+
+    static inline int metalio_unread(int fd) {
+        int size = 0;
+        return ioctl(fd, FIONREAD, &size) < 0 ? -errno : size;
+    }
+
+    static inline void metalio_close_on_exec(int fd) {
+    #if !defined(MSG_CMSG_CLOEXEC)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    #else
+        (void)fd;
+    #endif
+    }
+
+    typedef struct { long long pid, uid, gid; } metalio_cred;
+    static inline int metalio_peer_cred(int fd, metalio_cred *cred) {
+    #if defined(__linux__)
+        struct ucred peer;
+    #elif defined(__OpenBSD__)
+        struct sockpeercred peer;
+    #endif
+    #if defined(__linux__) || defined(__OpenBSD__)
+        socklen_t size = sizeof peer;
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return errno;
+        /* What Linux says of a socket without a peer. */
+        if (peer.uid == (uid_t)-1) return ENOTCONN;
+        cred->pid = peer.pid;
+        cred->uid = peer.uid;
+        cred->gid = peer.gid;
+        return 0;
+    #else
+        (void)fd;
+        (void)cred;
+        return ENOSYS;
+    #endif
+    }
+    """
+    enum:
+        TELLS_TRUNCATION "METALIO_TELLS_TRUNCATION"
+        SCM_PIDFD "METALIO_SCM_PIDFD"
+    ctypedef struct Cred "metalio_cred":
+        long long pid
+        long long uid
+        long long gid
+    # How many bytes wait to be read, or the negative number of an error.
+    int unread "metalio_unread"(int fd) noexcept nogil
+    # Where recvmsg(2) cannot do it.
+    void close_on_exec "metalio_close_on_exec"(int fd) noexcept nogil
+    # 0, or the number of an error.
+    int read_peer_cred "metalio_peer_cred"(int fd, Cred *cred) noexcept nogil
