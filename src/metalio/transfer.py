@@ -5,7 +5,7 @@ The rules, for each direction:
 - Would-block is `None`; an end of stream is `b""` or 0; all else is an `OSError`.
 - A transfer that is short ends the drain of an edge-triggered source.  So nothing here may be short for any other
   reason: what is more than one system call moves is moved by several.
-- The GIL stays held for what takes less time than another thread may keep it.  A large read first takes `LARGE` bytes
+- The GIL stays held for what takes less time than getting it back may take.  A large read first takes `LARGE` bytes
   with it: how much there is to read is not known before, and most often it is little.
 - An error after some bytes were moved is kept for the next call, so that the bytes are not lost.
 """
@@ -22,8 +22,11 @@ from cython.cimports.metalio.io_source import IoSource
 
 from metalio._sys.errors import os_error
 
-# Where releasing the GIL begins to pay: copying this much takes about as long as a thread needs to take it over.
-_LARGE = cython.declare(cython.Py_ssize_t, 65536)
+# Where releasing the GIL begins to pay.  Moving this much takes some 50 microseconds, a hundredth of what a thread may
+# keep the GIL for anyway; beyond, other threads had better run meanwhile.  docs/performance.md has the measurement.
+_LARGE = cython.declare(cython.Py_ssize_t, 262144)
+# What is read through the stack.
+_STACK = cython.declare(cython.Py_ssize_t, 65536)
 # What one system call is asked for at the most (Linux moves no more than 2 GiB less a page).
 _MOST = cython.declare(cython.Py_ssize_t, 1 << 30)
 # IOV_MAX of Linux, macOS and the BSDs.
@@ -96,7 +99,7 @@ def take(source, size):
         if wanted == 0:
             return b""
         # Through the stack: what arrives is most often far less than was asked for, and gets an object of its size.
-        first: cython.Py_ssize_t = wanted if wanted < _LARGE else _LARGE
+        first: cython.Py_ssize_t = wanted if wanted < _STACK else _STACK
         got = _pull(source, buffer, first)
         if got < 0:
             return refuse(source, -got, READABLE | PRIORITY)
@@ -110,25 +113,25 @@ def take(source, size):
 
 @cython.cfunc
 def _take_large(source: IoSource, first: cython.p_char, wanted: cython.Py_ssize_t):
-    """Read on, after `_LARGE` bytes."""
+    """Read on, after the stack was filled."""
     try:
         result: bytes = PyBytes_FromStringAndSize(cython.NULL, wanted)
     except MemoryError:
         # What was read is not lost, but it is not all: so the rest has to be reported again.
         if source.record is not None and source.record.live:
             source.renew(READABLE | PRIORITY)
-        return PyBytes_FromStringAndSize(first, _LARGE)
+        return PyBytes_FromStringAndSize(first, _STACK)
     into: cython.p_char = PyBytes_AS_STRING(result)
-    memcpy(into, first, _LARGE)
+    memcpy(into, first, _STACK)
     vector: iovec
-    vector.iov_base = into + _LARGE
-    vector.iov_len = wanted - _LARGE
-    got: cython.Py_ssize_t = _move(source, cython.address(vector), 1, 0, True)
+    vector.iov_base = into + _STACK
+    vector.iov_len = wanted - _STACK
+    got: cython.Py_ssize_t = _move(source, cython.address(vector), 1, _LARGE, True)
     if got < 0:
         if got != -EAGAIN:
             source.deferred = -got
         got = 0
-    got += _LARGE
+    got += _STACK
     if got == wanted:
         return result
     source.renew_short(READABLE | PRIORITY)
@@ -139,7 +142,7 @@ def take_all(source):
     pieces: list = []
     while True:
         try:
-            piece = take(source, _LARGE * 4)
+            piece = take(source, _LARGE)
         except OSError as error:
             if not pieces:
                 raise
