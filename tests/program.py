@@ -23,7 +23,7 @@ class Program:
 
     def __init__(self, *arguments, **options):
         command = [sys.executable, "-W", "always", *map(str, arguments)]
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         options.setdefault("stdout", subprocess.PIPE)
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=self.errors, cwd=ROOT, **options)
         self.pid = self.process.pid

@@ -12,17 +12,20 @@ edge-triggered and registered once, for both directions.  Four rules keep the se
 """
 
 import os
+import signal
 import stat
 from time import monotonic
 
-from metalio import Events, Interest, Poll, Waker
-from metalio.net import TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream
+from metalio import Events, Interest, Poll
+from metalio.net import DatagramBatch, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream
 
 BUFFER = 65536
 STREAM_ROUNDS = 4
-DATAGRAM_ROUNDS = 64
+DATAGRAMS = 64
+DATAGRAM_ROUNDS = 4
 ACCEPT_ROUNDS = 64
 TICK = 0.25
+WARN_AGAIN = 10.0
 
 _BOTH = Interest.READABLE | Interest.WRITABLE
 
@@ -105,49 +108,54 @@ class Acceptor:
 
 
 class Datagrams:
-    """A UDP socket that returns each datagram to its sender."""
+    """A UDP socket that returns each datagram to its sender, many in a system call."""
 
     def __init__(self, server, socket):
         self.server = server
         self.socket = socket
-        self.pending = None
+        # What is received stays here until it is sent.
+        self.batch = DatagramBatch(DATAGRAMS, BUFFER)
+        self.unsent = 0
         server.poll.registry.register(socket, self, _BOTH)
 
     def ready(self, event):
-        server = self.server
-        socket = self.socket
-        buffer = server.buffer
-        if self.pending is not None:
-            if not self.send(*self.pending):
-                return
-            self.pending = None
         for _ in range(DATAGRAM_ROUNDS):
-            try:
-                received = socket.recv_from_into(buffer)
-            except OSError:
-                # An answer that bounced, from a peer that is gone.
-                server.failures += 1
-                continue
-            if received is None:
+            if not self.send() or not self.receive():
                 return
-            count, peer = received
-            server.received += count
-            server.datagrams += 1
-            if not self.send(buffer[:count], peer):
-                self.pending = bytes(buffer[:count]), peer
-                return
-        server.poll.registry.reregister(socket, self, _BOTH)
+        self.server.poll.registry.reregister(self.socket, self, _BOTH)
 
-    def send(self, data, peer):
-        """Whether it was sent, or never can be; otherwise wait until the socket is writable."""
+    def receive(self):
+        """Fill the batch; false where there is nothing to receive."""
+        server = self.server
         try:
-            sent = self.socket.send_to(data, peer)
+            count = self.socket.recv_many(self.batch)
         except OSError:
-            self.server.failures += 1
+            # An answer that bounced, from a peer that is gone.
+            server.failures += 1
             return True
-        if sent is None:
+        if count is None:
             return False
-        self.server.sent += sent
+        self.unsent = sum(map(len, self.batch))
+        server.datagrams += count
+        server.received += self.unsent
+        return True
+
+    def send(self):
+        """Empty the batch; false where there is no room to send."""
+        server = self.server
+        while self.batch:
+            try:
+                if self.socket.send_many(self.batch) is None:
+                    return False
+            except OSError:
+                # Of the first one, which can never be sent.
+                server.failures += 1
+                self.unsent -= len(self.batch[0])
+                self.batch.discard()
+                continue
+            left = sum(map(len, self.batch))
+            server.sent += self.unsent - left
+            self.unsent = left
         return True
 
 
@@ -156,11 +164,10 @@ class EchoServer:
 
     def __init__(self, selector=None):
         self.poll = Poll(selector=selector)
-        self.waker = Waker(self.poll.registry, self)
         self.buffer = memoryview(bytearray(BUFFER))
         self.acceptors = []
         self.suspended = []
-        self.listening = []
+        self.open = []
         self.paths = []
         self.connections = set()
         self.stopping = False
@@ -170,8 +177,10 @@ class EchoServer:
         self.sent = 0
         self.events = 0
         self.failures = 0
-        # What kept a listener from accepting, the last time.
+        # What kept a listener from accepting the last time, who wants to know of it, and when to tell that again.
         self.trouble = None
+        self.warn = None
+        self.warn_after = 0.0
 
     # -- What to serve ------------------------------------------------------------------------------------------------
 
@@ -192,19 +201,22 @@ class EchoServer:
     def add_udp(self, addr):
         """Answer datagrams; returns the address."""
         socket = UdpSocket.bind(addr)
-        self.listening.append(socket)
+        self.open.append(socket)
         Datagrams(self, socket)
         return socket.local_addr
 
     def listen(self, listener):
-        self.listening.append(listener)
+        self.open.append(listener)
         Acceptor(self, listener)
         return listener.local_addr
 
     # -- The loop -----------------------------------------------------------------------------------------------------
 
     def serve(self, report=None):
-        """Serve until `stop()`.  `report(self)`, if given, is called at every tick."""
+        """Serve until a signal comes.  `report(self)`, if given, is called at every tick.
+
+        `warn(error)`, if set, is called where a listener cannot accept, now and then.
+        """
         poll = self.poll
         events = Events()
         due = monotonic() + TICK
@@ -219,13 +231,22 @@ class EchoServer:
                 if report:
                     report(self)
 
-    def stop(self):
-        """End `serve()`.  From a signal handler or another thread too."""
-        self.stopping = True
-        self.waker.wake()
+    def stop_on(self, *numbers):
+        """End `serve()` once one of these signals comes.
+
+        A handler runs between two steps of Python code, and one that runs right before a poll begins to sleep wakes
+        nobody; the byte that the interpreter writes for every signal does.
+        """
+        reader, writer = UnixStream.pair()
+        self.open += reader, writer
+        self.poll.registry.register(reader, self, Interest.READABLE)
+        for number in numbers:
+            signal.signal(number, lambda number, frame: None)
+        signal.set_wakeup_fd(writer.fileno())
 
     def ready(self, event):
-        """The waker's event: there is nothing to do but look at `stopping`."""
+        """A signal has come."""
+        self.stopping = True
 
     # -- Connections --------------------------------------------------------------------------------------------------
 
@@ -251,6 +272,9 @@ class EchoServer:
         self.poll.registry.deregister(acceptor.listener)
         self.suspended.append(acceptor)
         self.trouble = error
+        if self.warn and monotonic() >= self.warn_after:
+            self.warn_after = monotonic() + WARN_AGAIN
+            self.warn(error)
 
     def resume(self):
         while self.suspended:
@@ -261,15 +285,15 @@ class EchoServer:
 
     def close(self):
         """Close everything, and remove the paths that are still this server's own."""
+        signal.set_wakeup_fd(-1)
         for connection in self.connections:
             connection.stream.close()
-        for source in self.listening:
+        for source in self.open:
             source.close()
         self.connections.clear()
         for path, own in self.paths:
             if identity(path) == own:
                 os.unlink(path)
-        self.waker.close()
         self.poll.close()
 
     def __enter__(self):
