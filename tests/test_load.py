@@ -8,9 +8,8 @@ import pytest
 from program import ROOT, Program
 
 sys.path.insert(0, str(ROOT / "demo"))
-import drive
-
 import demo
+import drive
 
 CONNECTIONS = 5_000
 
