@@ -1,0 +1,69 @@
+# Every target is a valid first command on a clean clone: it makes what it needs, in .venv and in place.
+
+PYTHON ?= python3
+# Handed on to what a target runs, as in: make test ARGS="-k waker -x"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_BENCH := $(VENV)/.installed-bench
+JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+.PHONY: help
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: demo
+demo: build ## start the echo server, load it over TCP, UDP and Unix, verify every byte
+	$(BIN)/python demo/demo.py $(ARGS)
+
+.PHONY: load
+load: build ## the same with 5,000 connections at once
+	$(BIN)/python demo/demo.py --load 5000 $(ARGS)
+
+.PHONY: test
+test: build ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: build ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest metalio --ignore-missing-stub --allowlist tests/stubtest.txt
+
+.PHONY: format
+format: build ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: build $(INSTALLED_BENCH) ## measure metalio beside its peers
+	$(BIN)/python -m metalio bench $(ARGS)
+
+.PHONY: sanitize
+sanitize: build ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	tools/sanitize $(ARGS)
+
+.PHONY: build
+build: $(INSTALLED) ## compile what has changed, in place
+	@$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
+
+.PHONY: clean
+clean: ## remove what was built (but not .venv)
+	rm -rf build dist *.egg-info src/*.egg-info .hypothesis .pytest_cache .ruff_cache .mypy_cache
+	find src \( -name '*.so' -o -name '*.html' \) -delete
+	find src -name '*.c' -not -path '*/native/*' -delete
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet "setuptools>=77" "Cython>=3.3"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	@touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[bench]"
+	@touch $@
