@@ -17,6 +17,8 @@ cdef class Events:
     cdef Py_ssize_t count
     # Whether the last poll found events: then the next one looks before it sleeps.
     cdef bint hot
+    # Whether it took long to get the GIL back after the last sleep.
+    cdef bint contended
     # Set while a poll fills this object.
     cdef int busy
     # For the selector: what the kernel writes into.

@@ -29,7 +29,8 @@ class IoSource:
     def __del__(self):
         if self.fd >= 0:
             try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, 2, source=self)
+                if warnings is not None:
+                    warnings.warn(f"unclosed {self!r}", ResourceWarning, 2, source=self)
             finally:
                 self.close()
 

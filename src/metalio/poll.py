@@ -36,7 +36,7 @@ class Poll:
     def __del__(self):
         if self.selector is not None:
             try:
-                if self.selector.state == OPEN:
+                if self.selector.state == OPEN and warnings is not None:
                     warnings.warn(f"unclosed {self!r}", ResourceWarning, 2, source=self)
             finally:
                 self.selector.close()

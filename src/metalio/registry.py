@@ -25,7 +25,7 @@ class Registry:
     `metalio.unix.SourceFd`, or an object with the three methods of `metalio.Source`.
     """
 
-    def __cinit__(self, selector):
+    def __cinit__(self, selector=None):
         if not isinstance(selector, Selector):
             raise TypeError("cannot make a Registry: it is the registry of a Poll")
         self.selector = selector
@@ -127,8 +127,7 @@ def _is_our_own(source) -> cython.bint:
 
 @cython.cfunc
 def _has_methods(source) -> cython.bint:
-    kind = type(source)
-    return hasattr(kind, "register") and hasattr(kind, "reregister") and hasattr(kind, "deregister")
+    return hasattr(source, "register") and hasattr(source, "reregister") and hasattr(source, "deregister")
 
 
 @cython.cfunc

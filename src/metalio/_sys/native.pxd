@@ -12,6 +12,15 @@ cdef extern from *:
     #define metalio_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
     #endif
 
+    /* A flag that is only touched with the GIL held needs no barrier where there is one. */
+    #if defined(Py_GIL_DISABLED)
+    #define metalio_claim(p) metalio_exchange((p), 1)
+    #define metalio_release(p) metalio_exchange((p), 0)
+    #else
+    static inline int metalio_claim(int *p) { int before = *p; *p = 1; return before; }
+    #define metalio_release(p) (*(p) = 0)
+    #endif
+
     /* Whether the only reference is the one that the caller owns; no if in doubt. */
     #if !defined(Py_GIL_DISABLED)
     #define metalio_unshared(o) (Py_REFCNT(o) == 1)
@@ -52,6 +61,9 @@ cdef extern from *:
     """
     # The value before; sequentially consistent.
     int exchange "metalio_exchange"(int *place, int value) noexcept nogil
+    # Whether somebody else had claimed it before; and giving it back.
+    int claim "metalio_claim"(int *place) noexcept
+    int release "metalio_release"(int *place) noexcept
     bint unshared "metalio_unshared"(PyObject *thing) noexcept
     int define "metalio_define"(object type, object name, object value) except -1
     object member "metalio_member"(object example, object content, const char *name, const char *doc)

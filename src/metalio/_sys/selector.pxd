@@ -46,6 +46,7 @@ cdef class Selector:
     cdef int select(self, Events events, int64_t timeout, bint interruptible) except -1
     cdef int fill(self, Events events, int64_t timeout, bint interruptible) except -1
     cdef int look(self, Events events) except -1
+    cdef bint look_longer(self, Events events, int64_t begin, int64_t timeout) except -1
     cdef int attach_waker(self, Record record) except -1
     cdef int detach_waker(self, Record record) except -1
     cdef int wake(self) except -1

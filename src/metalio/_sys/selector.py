@@ -16,11 +16,17 @@ from cython.cimports.libc.errno import EINTR, ENOENT
 from cython.cimports.libc.stdint import INT64_MAX
 from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, LEVEL, ONESHOT, PRIORITY, READABLE
 from cython.cimports.metalio._sys.clock import now
-from cython.cimports.metalio._sys.native import exchange
+from cython.cimports.metalio._sys.native import claim, exchange, release
 from cython.cimports.metalio._sys.table import Record, Table
 from cython.cimports.metalio.events import Events
 
 from metalio._sys.errors import os_error, registration_error
+
+# A thread that computes keeps the GIL for sys.getswitchinterval(), which is 5 milliseconds.  Waiting this much for it (in
+# nanoseconds) says that there is such a thread; then this much more looking is worth while, a hundredth of what the
+# next sleep would cost.
+_CONTENTION = cython.declare(cython.longlong, 1_000_000)
+_PATIENCE = cython.declare(cython.longlong, 50_000)
 
 # Every open selector of the process, for the child of a fork.
 _alive: dict = {}
@@ -217,7 +223,7 @@ class Selector:
 
     def select(self, events, timeout, interruptible):
         self.check()
-        if exchange(cython.address(events.busy), 1):
+        if claim(cython.address(events.busy)):
             raise RuntimeError("these Events are being filled by another poll: give each thread its own")
         try:
             events.count = 0
@@ -226,7 +232,7 @@ class Selector:
             events.hot = count != 0
             return count
         finally:
-            exchange(cython.address(events.busy), 0)
+            release(cython.address(events.busy))
 
     def look(self, events):
         # The lock is kept from before the kernel is asked until its answer is stored, so what is stale here is reported
@@ -250,11 +256,13 @@ class Selector:
             self.look(events)
             if timeout == 0 or events.count:
                 return cython.cast(cython.int, events.count)
-        begin: cython.longlong = now() if timeout > 0 else 0
+        begin: cython.longlong = now() if timeout > 0 or events.contended else 0
+        if events.contended and events.hot and self.look_longer(events, begin, timeout):
+            return cython.cast(cython.int, events.count)
         deadline: cython.longlong = INT64_MAX if timeout > INT64_MAX - begin else begin + timeout
         remaining: cython.longlong = timeout
         count: cython.int
-        stored: cython.int
+        woken: cython.longlong
         while True:
             with cython.critical_section(self.table):
                 self.check()
@@ -263,6 +271,8 @@ class Selector:
                 self.sleepers += 1
             with cython.nogil:
                 count = self.wait(events, remaining)
+                woken = now()
+            events.contended = now() - woken > _CONTENTION
             with cython.critical_section(self.table):
                 self.sleepers -= 1
                 if self.state != OPEN:
@@ -291,11 +301,20 @@ class Selector:
                 if remaining <= 0:
                     return 0
 
+    def look_longer(self, events, begin, timeout):
+        """Where giving up the GIL was expensive, give those who are about to answer a moment first."""
+        patience: cython.longlong = _PATIENCE if timeout < 0 or timeout > _PATIENCE else timeout
+        while events.count == 0 and now() - begin < patience:
+            self.look(events)
+        return events.count != 0
+
     # -- The end ------------------------------------------------------------------------------------------------------
 
     def close(self):
         records: list = []
-        _alive.pop(id(self), None)
+        # At the very end of the interpreter the globals are gone before the last object is.
+        if _alive is not None:
+            _alive.pop(id(self), None)
         with cython.critical_section(self.table):
             if self.state != CLOSED:
                 forked: cython.bint = self.state == FORKED
