@@ -79,8 +79,8 @@ class UnixDatagram(Datagram):
     def shutdown(self, how):
         """Close the reading side, the writing side or both (shutdown(2)).
 
-        `how` is `socket.SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`, or `"read"`, `"write"` or `"both"`.  Once the reading side
-        is closed, and what waits there has been received, there is a `b""` each time.
+        `how` is `socket.SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`, or `"read"`, `"write"` or `"both"`.  What waits to be
+        received can still be; then Linux gives `None`, other systems `b""`.
         """
         number = _HOW.get(how)
         if number is None:
@@ -89,11 +89,16 @@ class UnixDatagram(Datagram):
             self.require()
             if shutdown(self.fd, number) < 0:
                 raise os_error(errno)
-            if number != SHUT_WR:
+            if number != SHUT_WR and not self.deaf:
                 # Where edges are emulated: the end is news.
                 self.renew_blocked(READABLE | PRIORITY)
+                self.deaf = True
 
-    # -- How addresses are written ------------------------------------------------------------------------------------
+    # -- Inside -------------------------------------------------------------------------------------------------------
+
+    def renew_blocked(self, directions):
+        # From then on it is readable for ever, and blocks all the same.
+        return Datagram.renew_blocked(self, directions & ~(READABLE | PRIORITY) if self.deaf else directions)
 
     def encode(self, addr, address):
         return read_path(addr, address)
