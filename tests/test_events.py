@@ -2,6 +2,8 @@
 
 import copy
 import gc
+import os
+import socket
 import sys
 import weakref
 
@@ -9,6 +11,7 @@ import pytest
 from util import PATIENCE, READABLE, WRITABLE, Worker, expect_no_events, seen, sleeping, socket_pair, tcp_pair
 
 from metalio import Event, Events, Poll, PollOpt
+from metalio.net import TcpStream
 
 LEVEL = PollOpt.LEVEL
 
@@ -237,10 +240,11 @@ def test_a_descriptor_that_is_used_again_within_a_batch(poll, events):
     assert poll.poll(events, 0) == 2
     iterator = iter(events)
     survivor, victim = (first, second) if next(iterator).token == "first" else (second, first)
-    number = victim.fileno()
-    victim.close()
-    clone = survivor.try_clone()
-    with clone:
+    with survivor.try_clone() as clone:
+        number = victim.fileno()
+        victim.close()
+        os.dup2(clone.fileno(), number, inheritable=False)
+    with TcpStream.from_socket(socket.socket(fileno=number)) as clone:
         assert clone.fileno() == number
         poll.registry.register(clone, "impostor", WRITABLE, LEVEL)
         assert list(iterator) == []
@@ -369,13 +373,26 @@ def test_breaking_out_of_an_iteration_keeps_nothing_alive(poll, events):
     for event in events:
         assert event.is_writable()
         break
-    iterator = iter(events)
-    next(iterator)
     del event
     for sock in sockets:
         poll.registry.deregister(sock)
     assert [reference() for reference in alive] == [None] * 3
-    del iterator
+
+
+def test_an_exhausted_iterator_keeps_nothing_alive(poll, events):
+    tokens = [Thing() for _ in range(3)]
+    alive = [weakref.ref(token) for token in tokens]
+    sockets = [socket_pair()[0] for _ in tokens]
+    for sock, token in zip(sockets, tokens, strict=True):
+        poll.registry.register(sock, token, WRITABLE, LEVEL)
+    del tokens, token
+    poll.poll(events, 0)
+    iterator = iter(events)
+    assert sum(event.is_writable() for event in iterator) == 3
+    for sock in sockets:
+        poll.registry.deregister(sock)
+    assert [reference() for reference in alive] == [None] * 3
+    assert list(iterator) == []
 
 
 def test_an_event_that_nobody_keeps_is_the_next_one(poll, events):
@@ -395,7 +412,7 @@ def test_an_event_that_nobody_keeps_is_the_next_one(poll, events):
 def test_an_abandoned_iterator_keeps_the_events_only():
     events = Events()
     iterator = iter(events)
-    assert gc.get_referents(iterator) == [events]
+    assert [thing for thing in gc.get_referents(iterator) if thing is not None] == [events]
     before = sys.getrefcount(events)
     del iterator
     assert sys.getrefcount(events) == before - 1

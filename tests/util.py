@@ -7,6 +7,9 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -298,3 +301,17 @@ def in_child(function, *args):
     _, status = os.waitpid(pid, 0)
     assert not os.WIFSIGNALED(status), f"the child died of {signal.Signals(os.WTERMSIG(status)).name}"
     assert status == 0, f"in the child:\n{text}"
+
+
+def run_python(code, *options):
+    """Run a program in an interpreter of its own; it must succeed.  What it wrote to its standard error."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+    )
+    assert done.returncode == 0, f"status {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stderr
