@@ -396,6 +396,21 @@ def test_an_error_after_some_were_sent(ends):
     assert receive_all(second, 3) == [b"one", b"two", b"three"]
 
 
+def test_an_error_is_raised_by_the_next_call(ends):
+    """Even if it has passed by then, as one does that the kernel tells once."""
+    first, second = ends
+    batch = filled([b"one"])
+    batch.append(b"two", ("::1", 9))
+    assert first.send_many(batch) == 1
+    other = udp("[::]:0") if socket.has_ipv6 else None
+    for sock in filter(None, (other, first)):
+        with pytest.raises(OSError) as caught:
+            sock.send_many(batch)
+        assert caught.value.errno in (errno.EAFNOSUPPORT, errno.EINVAL)
+    assert payloads(batch) == [b"two"]
+    assert receive_all(second, 1) == [b"one"]
+
+
 @pytest.mark.parametrize("forget", ["clear", "discard", "recv_many"])
 def test_an_error_is_forgotten_with_its_entry(ends, forget):
     first, second = ends
@@ -575,6 +590,18 @@ def test_a_full_batch_is_not_the_end(ends, poll, events):
     expect_no_events(poll, events)
     first.send(b"more")
     expect_only(poll, events, "second", "readable")
+
+
+def test_a_batch_that_is_not_full_arms_an_edge_again(ends, poll, events):
+    first, second = ends
+    poll.registry.register(second, "second", READABLE)
+    batch = DatagramBatch(4, 8)
+    for number in NUMBERS[:3]:
+        first.send(number)
+        expect_only(poll, events, "second", "readable")
+        assert second.recv_many(batch) == 1
+        expect_no_events(poll, events, 0)
+        assert payloads(batch) == [number]
 
 
 # -- Segments ---------------------------------------------------------------------------------------------------------
