@@ -447,6 +447,9 @@ def test_the_end_of_the_stream_is_reported_once(poll, events):
         while events[0].is_read_closed() and got[-1] != b"":
             got.append(stream.read(10))
     assert got == [b"x", b""]
+    # The read that was short may have armed the edge once more.
+    if poll.poll(events, 0):
+        assert stream.read(10) == b""
     for operation in (
         lambda: stream.read(10),
         lambda: stream.readinto(bytearray(10)),
