@@ -1,0 +1,65 @@
+"""What the contenders of several benchmarks share."""
+
+import asyncio
+import select
+import socket
+from contextlib import contextmanager
+from time import perf_counter_ns
+
+from metalio.bench.case import Unavailable
+
+# Runs of a loop in one process, after a warm-up.  The process's figure is the quickest, since what disturbs only adds.
+LAPS = 5
+
+
+def ns_each(run, count):
+    """The nanoseconds of each of `count` items, where `run(count)` does at least so many and returns how many."""
+    run(count // 10 + 1)
+    figures = []
+    for _ in range(LAPS):
+        begin = perf_counter_ns()
+        done = run(count)
+        figures.append((perf_counter_ns() - begin) / done)
+    return min(figures)
+
+
+def _new_uvloop():
+    try:
+        import uvloop
+    except ImportError:
+        raise Unavailable("not installed") from None
+    return uvloop.new_event_loop()
+
+
+# The event loops that take the same program.
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": _new_uvloop}
+
+
+def new_epoll():
+    if not hasattr(select, "epoll"):
+        raise Unavailable("not on this platform")
+    return select.epoll()
+
+
+@contextmanager
+def closing_all(sources):
+    """The list `sources`, each of which is closed at the end."""
+    try:
+        yield sources
+    finally:
+        for source in sources:
+            source.close()
+
+
+@contextmanager
+def socket_pairs(count):
+    """`count` connected pairs of non-blocking sockets of the `socket` module."""
+    with closing_all([]) as ends:
+        pairs = []
+        for _ in range(count):
+            pair = socket.socketpair()
+            ends.extend(pair)
+            pairs.append(pair)
+            for end in pair:
+                end.setblocking(False)
+        yield pairs

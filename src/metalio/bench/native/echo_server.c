@@ -1,0 +1,78 @@
+/* An echo server over TCP on raw epoll: the limit of the convoy benchmark.
+ *
+ *     echo_server CONNECTIONS
+ *
+ * Prints its port, serves that many connections and ends when the last of them has.
+ */
+
+#include "common.c"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+static char buffer[65536];
+
+/* Echo until a read is short or would block, or `ended`, until the end.  Whether the connection is still open. */
+static int echo(int stream, int ended)
+{
+    for (;;) {
+        long got = recv(stream, buffer, sizeof buffer, 0);
+        if (got == 0)
+            return 0;
+        if (got < 0 && errno == EAGAIN)
+            return 1;
+        check(got, "recv");
+        /* The client waits for each message: a socket's buffer always has room for it. */
+        if (send(stream, buffer, (size_t)got, MSG_NOSIGNAL) != got)
+            fail("send");
+        if (got < (long)sizeof buffer && !ended)
+            return 1;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    long connections = argument(argc, argv, 1, 1);
+    alarm(60);
+
+    int epoll = (int)check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+    int listener = (int)check(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    check(bind(listener, (struct sockaddr *)&address, length), "bind");
+    check(listen(listener, (int)connections), "listen");
+    check(getsockname(listener, (struct sockaddr *)&address, &length), "getsockname");
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = listener};
+    check(epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event), "epoll_ctl");
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+
+    while (connections > 0) {
+        struct epoll_event batch[BATCH];
+        long count = check(epoll_wait(epoll, batch, BATCH, -1), "epoll_wait");
+        for (long i = 0; i < count; i++) {
+            int ready = batch[i].data.fd;
+            if (ready != listener) {
+                if (!echo(ready, (batch[i].events & (EPOLLRDHUP | EPOLLHUP)) != 0)) {
+                    close(ready);
+                    connections--;
+                }
+                continue;
+            }
+            for (;;) {
+                int stream = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                if (stream < 0)
+                    break;
+                int on = 1;
+                check(setsockopt(stream, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "setsockopt");
+                event.data.fd = stream;
+                check(epoll_ctl(epoll, EPOLL_CTL_ADD, stream, &event), "epoll_ctl");
+            }
+            if (errno != EAGAIN)
+                fail("accept4");
+        }
+    }
+    return 0;
+}

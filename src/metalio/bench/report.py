@@ -1,0 +1,128 @@
+"""Results as a table and as JSON."""
+
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+from metalio.bench import stats
+
+HEADINGS = ("contender", "median", "spread", "ratio", "")
+
+
+def environment():
+    """On what the figures were measured."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "free_threaded": not getattr(sys, "_is_gil_enabled", lambda: True)(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "metalio": installed("metalio"),
+        "uvloop": installed("uvloop"),
+    }
+
+
+def installed(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def number(value):
+    """Three or four significant digits, for people."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 10 else f"{value:.1f}"
+
+
+def rows(result):
+    """A row of strings under the `HEADINGS` for each contender, with the reason where there is no figure."""
+    summaries = result.summaries
+    for name in result.case.contenders:
+        if (summary := summaries.get(name)) is not None:
+            ratio = "" if summary.ratio is None else f"{summary.ratio:.2f}"
+            yield name, number(summary.median), f"{summary.spread:.0%}", ratio, result.details.get(name, "")
+        else:
+            reason = result.failed.get(name) or result.unavailable.get(name, "not run")
+            yield name, "failed" if name in result.failed else "-", "", "", reason
+
+
+def caption(result):
+    better = "higher" if result.case.higher_is_better else "lower"
+    text = f"{result.case.unit}, {better} is better"
+    if any(summary.ratio is not None for summary in result.summaries.values()):
+        text += f"; ratio: cost in units of {stats.baseline_of(result.samples)}'s"
+    return text
+
+
+def show(result):
+    """Print the table of one case, by `rich` where it is installed."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        show_plain(result)
+        return
+    table = Table()
+    lines = list(rows(result))
+    for index, heading in enumerate(HEADINGS if any(line[-1] for line in lines) else HEADINGS[:-1]):
+        table.add_column(heading, justify="right" if 0 < index < 4 else "left", no_wrap=index < 4)
+    for row in lines:
+        table.add_row(*row[: len(table.columns)], style="bold" if row[0] == stats.REFERENCE else None)
+    console = Console(markup=False, highlight=False)
+    console.print(result.title, style="bold")
+    console.print(table)
+    console.print(caption(result), style="italic")
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", style="yellow")
+    console.print()
+
+
+def show_plain(result):
+    print(result.title)
+    lines = [HEADINGS, *rows(result)]
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    for name, *figures, detail in lines:
+        cells = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(figures, widths[1:], strict=True))]
+        print("  ".join([*cells, detail]).rstrip())
+    print(caption(result))
+    for warning in result.warnings:
+        print(f"warning: {warning}")
+    print()
+
+
+def as_json(results, environment):
+    """Everything that was measured, for other programs."""
+    return json.dumps({"environment": environment, "results": [of_case(result) for result in results]}, indent=2) + "\n"
+
+
+def of_case(result):
+    contenders = {
+        name: {
+            "median": summary.median,
+            "quartiles": [summary.low, summary.high],
+            "spread": summary.spread,
+            "ratio": summary.ratio,
+            "samples": result.samples[name],
+            "detail": result.details[name],
+        }
+        for name, summary in result.summaries.items()
+    }
+    return {
+        "benchmark": result.benchmark,
+        "case": result.case.title,
+        "unit": result.case.unit,
+        "higher_is_better": result.case.higher_is_better,
+        "params": result.params,
+        "baseline": stats.baseline_of(result.samples),
+        "contenders": contenders,
+        "unavailable": result.unavailable,
+        "failed": result.failed,
+        "warnings": result.warnings,
+    }
