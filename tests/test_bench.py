@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import ctypes
+import io
 import json
 import os
 import select
@@ -338,6 +339,13 @@ def target(path):
         return ""
 
 
+@pytest.fixture(scope="module")
+def fonts():
+    """matplotlib keeps its fonts open: have it open them before descriptors are counted."""
+    pytest.importorskip("matplotlib")
+    plot.draw([], io.BytesIO())
+
+
 @pytest.fixture
 def result():
     measured = case.Case("small", "ns/event", dict.fromkeys(["C", "metalio", "uvloop", "asyncio"]), params={"size": 10})
@@ -399,8 +407,14 @@ class TestReport:
     def test_numbers(self, value, text):
         assert report.number(value) == text
 
-    def test_plot(self, result, tmp_path):
-        pytest.importorskip("matplotlib")
+    def test_warns_of_a_busy_machine(self):
+        busy = {"load": [3.2, 1.0, 1.0], "processors": 2}
+        assert report.disturbance(busy) == "the machine is busy: 3.2 processes run on 2 processors"
+        assert report.disturbance({**busy, "processors": 8}) is None
+        assert report.disturbance({**busy, "load": [0.2, 5.0, 5.0]}) is None
+        assert report.disturbance({**busy, "load": None}) is None
+
+    def test_plot(self, fonts, result, tmp_path):
         plot.draw([result], tmp_path / "picture.svg")
         assert "some: small" in (tmp_path / "picture.svg").read_text()
 

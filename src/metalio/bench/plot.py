@@ -23,8 +23,8 @@ def draw(results, path):
     from matplotlib.figure import Figure
 
     drawn = [result for result in results if result.samples]
-    # In inches: a heading, and a line for each contender.
-    heights = [0.9 + 0.3 * len(result.samples) for result in drawn]
+    # In inches: what stands above and below the bars, and a bar for each contender.
+    heights = [1.2 + 0.3 * len(result.samples) for result in drawn]
     figure = Figure(figsize=(8, sum(heights) or 1))
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(drawn) or 1, squeeze=False, gridspec_kw={"height_ratios": heights or [1]})
@@ -49,4 +49,5 @@ def draw_case(axes, result):
     axes.margins(x=0.15)
     axes.invert_yaxis()
     better = "higher" if result.case.higher_is_better else "lower"
-    axes.set_title(f"{result.title} ({result.case.unit}, {better} is better)", loc="left", fontsize="medium")
+    axes.set_title(result.title, loc="left", fontsize="medium")
+    axes.set_xlabel(f"{result.case.unit}, {better} is better", fontsize="small")

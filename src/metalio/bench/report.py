@@ -7,6 +7,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 
+from metalio import __version__
 from metalio.bench import stats
 
 HEADINGS = ("contender", "median", "spread", "ratio", "")
@@ -22,9 +23,18 @@ def environment():
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processors": os.cpu_count(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "metalio": installed("metalio"),
+        "metalio": __version__,
         "uvloop": installed("uvloop"),
     }
+
+
+def disturbance(environment):
+    """What makes the figures doubtful from the start, or `None`."""
+    load, processors = environment["load"], environment["processors"]
+    # The benchmarks keep up to two processors busy, a server's and its load's.
+    if load and processors and load[0] > max(processors - 2, 0.5):
+        return f"the machine is busy: {load[0]:.1f} processes run on {processors} processors"
+    return None
 
 
 def installed(name):

@@ -51,6 +51,8 @@ def run(arguments):
             print(f"cannot write {file}: there is no such directory", file=sys.stderr)
             return 2
     environment = report.environment()
+    if disturbance := report.disturbance(environment):
+        print(f"warning: {disturbance}", file=sys.stderr)
     results, status = measure(arguments)
     if arguments.json:
         arguments.json.write_text(report.as_json(results, environment))
