@@ -116,6 +116,7 @@ class EventsIterator:
     def __iter__(self):
         return self
 
+    @cython.critical_section
     def __next__(self):
         entry: cython.pointer[Ready]
         known: cython.bint = False

@@ -39,7 +39,9 @@ class Waker:
         Raises `ValueError` if the waker or the poll is closed, `RuntimeError` in a child process, `OSError` if the
         system refuses.
         """
-        selector: Selector = self.selector
+        selector: Selector
+        with cython.critical_section(self):
+            selector = self.selector
         if selector is None:
             raise closed_error(self)
         selector.check()
@@ -52,10 +54,13 @@ class Waker:
 
     def close(self):
         """End it, and drop its token and an event that is on its way.  May be called again."""
-        selector: Selector = self.selector
-        record: Record = self.record
-        self.selector = None
-        self.record = None
+        selector: Selector
+        record: Record
+        with cython.critical_section(self):
+            selector = self.selector
+            record = self.record
+            self.selector = None
+            self.record = None
         if selector is not None:
             selector.detach_waker(record)
 

@@ -27,7 +27,9 @@ cdef extern from *:
     #elif PY_VERSION_HEX >= 0x030E0000
     #define metalio_unshared(o) PyUnstable_Object_IsUniquelyReferenced(o)
     #else
-    #define metalio_unshared(o) 0
+    static inline int metalio_unshared(PyObject *o) {
+        return _Py_IsOwnedByCurrentThread(o) && o->ob_ref_local == 1 && o->ob_ref_shared == 0;
+    }
     #endif
 
     /* An extension type's dictionary is closed to setattr(): constants that are instances of the type itself, and

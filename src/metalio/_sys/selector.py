@@ -227,7 +227,8 @@ class Selector:
             raise RuntimeError("these Events are being filled by another poll: give each thread its own")
         try:
             events.count = 0
-            events.table = self.table
+            if events.table is not self.table:
+                events.table = self.table
             count: cython.int = self.fill(events, timeout, interruptible)
             events.hot = count != 0
             return count

@@ -58,7 +58,7 @@ class Table:
         """Enter a record; the one whose place it takes is returned, for the caller to release outside the lock."""
         key: cython.Py_ssize_t = record.fd
         if key >= self.size:
-            # Grown by an eighth, since descriptors come one after the other.
+            # By an eighth more, since descriptors come one after the other.
             self.grow(key + 1 + (key >> 3))
         displaced: Record = cython.cast(Record, self.records[key])
         self.records[key] = record
@@ -94,12 +94,19 @@ class Table:
         return dropped
 
     def grow(self, size):
+        before: cython.Py_ssize_t = -1
+        # Making a list may start a garbage collection, whose finalisers may come here as well.
+        while before != self.size:
+            before = self.size
+            fill: list = [None] * (size - before if size > before else 0)
+        if size <= before:
+            return 0
         slots: cython.p_void = PyMem_RawRealloc(self.slots, size * cython.sizeof(Slot))
         if slots == cython.NULL:
             raise MemoryError
         self.slots = cython.cast(cython.pointer[Slot], slots)
         memset(self.slots + self.size, 0, (size - self.size) * cython.sizeof(Slot))
-        self.records.extend([None] * (size - self.size))
+        self.records.extend(fill)
         self.size = size
         return 0
 

@@ -1,6 +1,9 @@
 """Options of sockets over IPv4 and IPv6."""
 
+from cython.cimports.libc.errno import EINVAL
 from cython.cimports.metalio._sys.sockets import AF_INET6, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_UNICAST_HOPS
+
+from metalio._sys.errors import os_error
 
 
 def get_ip_option(sock, v4_name, v6_name):
@@ -20,4 +23,7 @@ def get_ttl(sock):
 
 
 def set_ttl(sock, value):
+    # IPv6 would take 0, which reaches nobody, and -1, which means the system's own.
+    if not 1 <= value <= 255:
+        raise os_error(EINVAL, "a time to live is a number from 1 to 255")
     return set_ip_option(sock, IP_TTL, IPV6_UNICAST_HOPS, value)

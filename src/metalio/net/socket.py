@@ -47,6 +47,7 @@ class Socket(IoSource):
         error: cython.int = self.get_option(SOL_SOCKET, SO_ERROR)
         return os_error(error) if error else None
 
+    @cython.critical_section
     def try_clone(self):
         """Another object for the same socket, with a descriptor of its own (`F_DUPFD_CLOEXEC`), not registered."""
         self.require()
@@ -71,6 +72,7 @@ class Socket(IoSource):
 
     # -- For subclasses -----------------------------------------------------------------------------------------------
 
+    @cython.critical_section
     def get_option(self, level, name):
         value: cython.int = 0
         size: socklen_t = cython.sizeof(cython.int)
@@ -79,6 +81,7 @@ class Socket(IoSource):
             raise os_error(errno)
         return value
 
+    @cython.critical_section
     def set_option(self, level, name, value):
         number: cython.int = value
         self.require()
@@ -86,6 +89,7 @@ class Socket(IoSource):
             raise os_error(errno)
         return 0
 
+    @cython.critical_section
     def family(self):
         address: Address
         self.require()

@@ -1,5 +1,7 @@
 """TcpListener: accept TCP connections."""
 
+from operator import index
+
 import cython
 from cython.cimports.libc.errno import errno
 from cython.cimports.metalio._sys.address import address_object, read_address
@@ -43,7 +45,7 @@ class TcpListener(Socket):
         """
         address: Address
         read_address(addr, cython.address(address))
-        waiting: cython.int = backlog
+        waiting: cython.int = index(backlog)
         listener: TcpListener = cls.__new__(cls)
         listener.adopt(open_or_raise(address.any.sa_family, SOCK_STREAM))
         try:
@@ -95,7 +97,7 @@ class TcpListener(Socket):
 
     @ttl.setter
     def ttl(self, value):
-        set_ttl(self, value)
+        set_ttl(self, index(value))
 
     @property
     def only_v6(self):

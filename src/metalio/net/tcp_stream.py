@@ -1,5 +1,7 @@
 """TcpStream: a TCP connection."""
 
+from operator import index
+
 import cython
 from cython.cimports.libc.errno import errno
 from cython.cimports.metalio._sys.address import read_address
@@ -77,7 +79,7 @@ class TcpStream(Stream):
 
     @ttl.setter
     def ttl(self, value):
-        set_ttl(self, value)
+        set_ttl(self, index(value))
 
     @property
     def keepalive(self):
@@ -105,7 +107,7 @@ class TcpStream(Stream):
     def linger(self, seconds):
         value: linger_option
         value.l_onoff = seconds is not None
-        value.l_linger = 0 if seconds is None else seconds
+        value.l_linger = 0 if seconds is None else index(seconds)
         if value.l_linger < 0:
             raise ValueError("linger is a number of seconds from 0 on, or None")
         self.require()

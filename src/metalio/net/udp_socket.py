@@ -161,7 +161,7 @@ class UdpSocket(Datagram):
 
     @ttl.setter
     def ttl(self, value):
-        set_ttl(self, value)
+        set_ttl(self, index(value))
 
     @property
     def only_v6(self):

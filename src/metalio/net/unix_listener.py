@@ -1,5 +1,7 @@
 """UnixListener: accept connections over a Unix socket."""
 
+from operator import index
+
 import cython
 from cython.cimports.libc.errno import EADDRINUSE, errno
 from cython.cimports.metalio._sys.address import address_object, read_path
@@ -30,7 +32,7 @@ class UnixListener(Socket):
         """
         address: Address
         read_path(path, cython.address(address))
-        waiting: cython.int = backlog
+        waiting: cython.int = index(backlog)
         listener: UnixListener = cls.__new__(cls)
         listener.adopt(open_or_raise(AF_UNIX, SOCK_STREAM))
         try:

@@ -126,8 +126,10 @@ class UnixStream(Stream):
         """
         cred: Cred
         memset(cython.address(cred), 0, cython.sizeof(Cred))
-        self.require()
-        error: cython.int = read_peer_cred(self.fd, cython.address(cred))
+        error: cython.int
+        with cython.critical_section(self):
+            self.require()
+            error = read_peer_cred(self.fd, cython.address(cred))
         if error == ENOSYS:
             raise NotImplementedError("this platform has no SO_PEERCRED")
         if error:
