@@ -10,6 +10,9 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
+# What is compiled in place is used in place.
+export PYTHONPATH := $(CURDIR)/src
+
 .PHONY: help
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -48,7 +51,9 @@ sanitize: build ## run the tests under AddressSanitizer and UndefinedBehaviorSan
 
 .PHONY: build
 build: $(INSTALLED) ## compile what has changed, in place
-	@$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS)
+	@mkdir -p build
+	@ls build/lib* >/dev/null 2>&1 || echo "compiling metalio: the first time takes a minute"
+	@$(BIN)/python setup.py -q build_ext --inplace -j$(JOBS) >build/log 2>&1 || { cat build/log >&2; exit 1; }
 
 .PHONY: clean
 clean: ## remove what was built (but not .venv)
@@ -57,13 +62,23 @@ clean: ## remove what was built (but not .venv)
 	find src -name '*.c' -not -path '*/native/*' -delete
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
+# The requirements to build, and those of some extras, out of pyproject.toml.
+define REQUIREMENTS
+import sys, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))
+extras = project["project"]["optional-dependencies"]
+print(*project["build-system"]["requires"], *(line for name in sys.argv[1:] for line in extras[name]), sep="\n")
+endef
+export REQUIREMENTS
+
 $(INSTALLED): pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
-		{ rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet "setuptools>=77" "Cython>=3.3"
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test,lint]"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -c "$$REQUIREMENTS" test lint >$(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[bench]"
+	@$(BIN)/python -c "$$REQUIREMENTS" bench >$(VENV)/requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements-bench.txt
 	@touch $@
