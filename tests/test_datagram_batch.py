@@ -604,6 +604,20 @@ def test_a_batch_that_is_not_full_arms_an_edge_again(ends, poll, events):
         assert payloads(batch) == [number]
 
 
+def test_a_short_send_arms_an_edge_again(narrow, poll, events):
+    sender, receiver = narrow
+    poll.registry.register(sender, "sender", WRITABLE)
+    batch = DatagramBatch(256, 8)
+    for _ in range(3):
+        expect_events(poll, events, {"sender": "writable"})
+        while len(batch) < batch.capacity:
+            batch.append(b"x")
+        assert 0 < sender.send_many(batch) < 256
+        expect_no_events(poll, events, 0)
+        while receiver.recv(8) is not None:
+            pass
+
+
 # -- Segments ---------------------------------------------------------------------------------------------------------
 
 
@@ -686,11 +700,18 @@ def test_segments_are_received_together(ends):
     assert b"".join(found) == data
     assert [len(datagram) for datagram in found] == [1000] * 10 + [500]
     assert whole, "the kernel did not keep the segments together"
-    # One that is alone has no segment size.
-    first.send(b"alone")
-    wait_readable(second)
-    assert second.recv_many(batch) == 1
-    assert (bytes(batch[0]), batch[0].segment_size) == (b"alone", 0)
+    # One that is alone has no segment size, and takes away nothing from the next.
+    for _ in range(2):
+        first.send(b"alone")
+        wait_readable(second)
+        assert second.recv_many(batch) == 1
+        assert (bytes(batch[0]), batch[0].segment_size) == (b"alone", 0)
+        segments = DatagramBatch(1, 65536)
+        segments.append(data, None, 1000)
+        assert first.send_many(segments) == 1
+        wait_readable(second)
+        assert second.recv_many(batch) == 1
+        assert (bytes(batch[0]), batch[0].segment_size) == (data, 1000)
 
 
 @needs_gso

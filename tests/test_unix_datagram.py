@@ -430,6 +430,17 @@ def test_after_an_error_events_go_on(poll, events, path):
     assert client.recv(10) == b"hello"
 
 
+def test_shutting_down_is_news_where_something_waits(poll, events):
+    first, second = pair()
+    poll.registry.register(second, "second", READABLE)
+    first.send(b"x")
+    expect_only(poll, events, "second", "readable")
+    expect_no_events(poll, events, 0)
+    second.shutdown("read")
+    expect_events(poll, events, {"second": "read_closed"})
+    assert second.recv(1) == b"x"
+
+
 def test_shutting_down_is_an_event(poll, events):
     _, second = pair()
     poll.registry.register(second, "second", READABLE)
