@@ -1,6 +1,13 @@
 """What can be registered."""
 
-from typing import Protocol, runtime_checkable
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from metalio.interest import Interest
+    from metalio.poll_opt import PollOpt
+    from metalio.registry import Registry
 
 
 @runtime_checkable
@@ -23,11 +30,11 @@ class Source(Protocol):
     Call `registry.register(source, …)`, never these methods themselves.
     """
 
-    def register(self, registry, token, interest, opts):
+    def register(self, registry: Registry, token: object, interest: Interest, opts: PollOpt, /) -> None:
         """Register with `registry`, as `Registry.register` was asked to."""
 
-    def reregister(self, registry, token, interest, opts):
+    def reregister(self, registry: Registry, token: object, interest: Interest, opts: PollOpt, /) -> None:
         """Change the registration, as `Registry.reregister` was asked to."""
 
-    def deregister(self, registry):
+    def deregister(self, registry: Registry, /) -> None:
         """End the registration, as `Registry.deregister` was asked to."""

@@ -10,7 +10,7 @@ class Token(int):
 
     __slots__ = ()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Token({int(self)})"
 
     __str__ = int.__repr__

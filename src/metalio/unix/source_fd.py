@@ -16,16 +16,16 @@ class SourceFd:
 
     __slots__ = ("_fd",)
 
-    def __init__(self, fd):
+    def __init__(self, fd: int) -> None:
         if not isinstance(fd, int) or isinstance(fd, bool):
             raise TypeError(f"a descriptor is an int, not {type(fd).__name__}: register what has a fileno() as it is")
         if not 0 <= fd <= _MOST:
             raise ValueError(f"{fd} is no descriptor")
         self._fd = int(fd)
 
-    def fileno(self):
+    def fileno(self) -> int:
         """The descriptor."""
         return self._fd
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"SourceFd({self._fd})"
