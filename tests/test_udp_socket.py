@@ -372,10 +372,9 @@ def test_sizes_that_cannot_be():
             act("10")
         with pytest.raises(TypeError):
             act(10.0)
-        with pytest.raises(OverflowError):
-            act(1 << 70)
-        with pytest.raises(MemoryError):
-            act(sys.maxsize - 100)
+        for size in (1 << 70, sys.maxsize):
+            with pytest.raises(OverflowError):
+                act(size)
     assert sock.recv(20) == b"still there"
 
 

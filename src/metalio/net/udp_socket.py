@@ -124,7 +124,7 @@ class UdpSocket(Datagram):
         What was sent has left the batch.  While there is something in it call again, until that gives `None`: then wait
         until the socket is writable.  An error concerns the entry that is the first then, and the ones before it were
         sent; that one may be tried again, or be taken away with `DatagramBatch.discard`.  An error that came after some
-        were sent is raised by the next call.
+        were sent is raised by the next call.  (Not so a peer's refusal in the midst of a batch: Linux forgets it.)
 
         sendmmsg(2); sendmsg(2) for each where the system has none.  Raises `OSError` (`EIO`) for segments that the
         network device cannot send.
