@@ -34,7 +34,7 @@ lint: build ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest metalio --ignore-missing-stub --allowlist tests/stubtest.txt
+	$(BIN)/python -m mypy.stubtest metalio --mypy-config-file mypy.ini --allowlist stubtest-allowlist.txt
 
 .PHONY: format
 format: build ## bring the code into shape

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import IO, cast
 
 from drive import Drive, Mismatch, connect_tcp, connect_udp, connect_unix
 
@@ -27,6 +28,7 @@ class Server:
     def __init__(self, *arguments):
         command = [sys.executable, "-m", "metalio", "echo", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.output = cast(IO[str], self.process.stdout)
 
     def __enter__(self):
         return self
@@ -34,11 +36,11 @@ class Server:
     def __exit__(self, kind, value, traceback):
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
+        self.output.close()
 
     def address(self):
         """The next address that it says it serves."""
-        line = self.process.stdout.readline()
+        line = self.output.readline()
         if not line:
             raise Mismatch("the server has not started")
         return line.split(maxsplit=1)[1].strip()
@@ -53,7 +55,7 @@ class Server:
     def stop(self):
         """Have it stop, and return its summary."""
         self.process.send_signal(signal.SIGTERM)
-        summary = self.process.stdout.read()
+        summary = self.output.read()
         if self.process.wait() != 0:
             raise Mismatch(f"the server ended with {self.process.returncode}")
         return summary.strip()

@@ -132,6 +132,14 @@ class Link:
         self.drive.registry.register(self.socket, self.advance, BOTH)
         self.begin_message()
 
+    def advance(self, event):
+        """Send and receive what can be."""
+        raise NotImplementedError
+
+    def finish(self):
+        """There is no message left."""
+        raise NotImplementedError
+
     def begin_message(self):
         place = self.drive.choose(self.messages)
         if place is None:
@@ -191,7 +199,7 @@ class DatagramLink(Link):
         while not self.finished:
             if self.unsent and self.socket.send(self.unsent) is None:
                 return
-            self.unsent = b""
+            self.unsent = memoryview(b"")
             data = self.socket.recv(65536)
             if data is None:
                 return

@@ -25,7 +25,7 @@ class HttpConnection(Connection):
         stream.nodelay = True
         super().__init__(server, stream)
         self.http = h11.Connection(h11.SERVER)
-        self.request = None
+        self.method = self.target = b""
         self.output = b""
         # The last answer has been given: what else the client may send is read, but not looked at.
         self.finished = False
@@ -67,29 +67,29 @@ class HttpConnection(Connection):
                     self.send(h11.InformationalResponse(status_code=100, headers=[]))
                 return
             if isinstance(event, h11.Request):
-                self.request = event
+                self.method, self.target = event.method, event.target
             elif isinstance(event, h11.EndOfMessage):
                 self.route()
                 if self.http.our_state is h11.DONE:
                     self.http.start_next_cycle()
-                    self.request = None
+                    self.method = b""
                 else:
                     self.finished = True
 
     def route(self):
         try:
-            path = urlsplit(self.request.target.decode()).path
+            path = urlsplit(self.target.decode()).path
         except ValueError:
             self.respond(400, "not an address")
             return
         if path not in PAGES:
             self.respond(404, "there is no such page")
-        elif self.request.method not in (b"GET", b"HEAD"):
+        elif self.method not in (b"GET", b"HEAD"):
             self.respond(405, "only GET and HEAD", ("Allow", "GET, HEAD"))
         else:
             self.respond(200, PAGES[path])
 
-    def respond(self, status, body, *headers):
+    def respond(self, status, body, *more):
         reason = HTTPStatus(status).phrase
         if isinstance(body, str):
             body = f"{reason}: {body}\n".encode()
@@ -97,10 +97,10 @@ class HttpConnection(Connection):
             ("Date", formatdate(usegmt=True)),
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(body))),
-            *headers,
+            *more,
         ]
         self.send(h11.Response(status_code=status, reason=reason, headers=headers))
-        if self.request is None or self.request.method != b"HEAD":
+        if self.method != b"HEAD":
             self.send(h11.Data(data=body))
         self.send(h11.EndOfMessage())
 

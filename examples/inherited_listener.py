@@ -25,12 +25,15 @@ def inherited_listeners():
     count = int(os.environ.pop("LISTEN_FDS", "0"))
     if os.environ.pop("LISTEN_PID", None) != str(os.getpid()):
         return []
-    listeners = []
+    listeners: list[TcpListener | UnixListener] = []
     for fd in range(FIRST, FIRST + count):
         # It came through exec, and is not to go through the next one.
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
-        listeners.append((UnixListener if sock.family == socket.AF_UNIX else TcpListener).from_socket(sock))
+        if sock.family == socket.AF_UNIX:
+            listeners.append(UnixListener.from_socket(sock))
+        else:
+            listeners.append(TcpListener.from_socket(sock))
     return listeners
 
 

@@ -96,7 +96,7 @@ class Server:
 
 
 class Connection:
-    """What is done for one client: `step()`, as long as it gives true."""
+    """What is done for one client; a subclass says what."""
 
     def __init__(self, server, stream):
         self.server = server
@@ -113,6 +113,10 @@ class Connection:
             self.server.registry.reregister(self.stream, self.ready, BOTH)
         except OSError:
             self.close()
+
+    def step(self):
+        """Do the next thing; false if that has to wait."""
+        raise NotImplementedError
 
     def close(self):
         self.stream.close()

@@ -37,7 +37,7 @@ def run(namespace):
             try:
                 bound = getattr(server, f"add_{kind}")(address)
             except (OSError, ValueError) as error:
-                reason = os.strerror(error.errno) if isinstance(error, OSError) else error
+                reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
                 print(f"metalio echo: cannot serve {kind} on {address}: {reason}", file=sys.stderr)
                 return 1
             print(kind, format_address(bound), flush=True)

@@ -50,7 +50,8 @@ def threading():
     """Whether threads run Python code at once."""
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         return "with the GIL"
-    return "free-threaded, but with the GIL" if sys._is_gil_enabled() else "free-threaded"
+    locked = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return "free-threaded, but with the GIL" if locked else "free-threaded"
 
 
 def selector():
