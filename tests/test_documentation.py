@@ -36,7 +36,7 @@ def test_the_code_of_a_document_runs(path, tmp_path):
     script = tmp_path / "blocks.py"
     script.write_text("\n\n".join(blocks(path, "python")))
     done = subprocess.run(
-        [sys.executable, "-W", "error", script], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-W", "error", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, "")
 
