@@ -1,3 +1,4 @@
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from metalio._sys.table cimport Table
@@ -46,4 +47,8 @@ cdef class EventsIterator:
     cdef Event other
     cdef bint turn
 
-    cdef Event event_of(self, object token, int ready)
+    cdef PyObject *step(self) except? NULL
+    cdef PyObject *event_of(self, PyObject *token, int ready) except NULL
+    cdef int release(self) except -1
+
+cdef PyObject *next_event(PyObject *iterator) except? NULL

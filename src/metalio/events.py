@@ -2,10 +2,10 @@
 
 import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
-from cython.cimports.cpython.ref import PyObject
-from cython.cimports.metalio._sys.native import unshared
+from cython.cimports.cpython.ref import PyObject, Py_XDECREF, Py_XINCREF
+from cython.cimports.metalio._sys.native import set_next, take_over, unshared
 from cython.cimports.metalio._sys.table import Record, Table
-from cython.cimports.metalio.event import Event, new_event
+from cython.cimports.metalio.event import Event, new_event, swap_tag
 
 # What one batch can hold at the most: the kernel takes an int for the bytes of its array.
 _MOST = 1 << 26
@@ -116,30 +116,39 @@ class EventsIterator:
     def __iter__(self):
         return self
 
-    @cython.critical_section
     def __next__(self):
+        event: cython.pointer[PyObject] = self.step()
+        if event == cython.NULL:
+            raise StopIteration
+        return take_over(event)
+
+    def step(self):
+        """The next event, as a reference of the caller's; `NULL` after the last."""
         entry: cython.pointer[Ready]
-        known: cython.bint = False
-        token: object = None
-        # Attributes of attributes instead of locals: a local would be counted as a reference.
-        while self.index < self.events.count:
-            entry = cython.address(self.events.entries[self.index])
-            self.index += 1
-            with cython.critical_section(self.events.table):
-                known = (
-                    entry.key < cython.cast(cython.size_t, self.events.table.size)
-                    and self.events.table.slots[entry.key].generation == entry.generation
-                )
-                if known:
-                    token = cython.cast(Record, self.events.table.slots[entry.key].record).token
-            if known:
-                return self.event_of(token, entry.ready)
-        # An iterator that somebody keeps is not to keep what it gave.  Moved out first: releasing may run code.
-        last: tuple = (self.one, self.other)
-        self.one = self.other = None
-        raise StopIteration
+        token: cython.pointer[PyObject] = cython.NULL
+        with cython.critical_section(self):
+            # Attributes of attributes instead of locals: a local would be counted as a reference.
+            while self.index < self.events.count:
+                entry = cython.address(self.events.entries[self.index])
+                self.index += 1
+                with cython.critical_section(self.events.table):
+                    if (
+                        entry.key < cython.cast(cython.size_t, self.events.table.size)
+                        and self.events.table.slots[entry.key].generation == entry.generation
+                    ):
+                        token = cython.cast(
+                            cython.pointer[PyObject],
+                            cython.cast(Record, self.events.table.slots[entry.key].record).token,
+                        )
+                        Py_XINCREF(token)
+                if token != cython.NULL:
+                    return self.event_of(token, entry.ready)
+            # An iterator that somebody keeps is not to keep what it gave.
+            self.release()
+        return cython.NULL
 
     def event_of(self, token, ready):
+        """An event with that token; the reference to the token is taken over."""
         place: cython.pointer[PyObject]
         self.turn = not self.turn
         if self.turn:
@@ -147,14 +156,32 @@ class EventsIterator:
         else:
             place = cython.cast(cython.pointer[PyObject], self.other)
         if unshared(place):
-            # Released at the end, since that may run code which comes here again.
-            released = cython.cast(Event, place).tag
-            cython.cast(Event, place).tag = token
             cython.cast(Event, place).ready = ready
-            return cython.cast(Event, place)
-        event: Event = new_event(token, ready)
+            swap_tag(cython.cast(Event, place), cython.address(token))
+            Py_XINCREF(place)
+            # Last, since releasing the token before may run code which comes here again.
+            Py_XDECREF(token)
+            return place
+        event: Event = new_event(cython.cast(object, token), ready)
+        Py_XDECREF(token)
         if self.turn:
             self.one = event
         else:
             self.other = event
-        return event
+        place = cython.cast(cython.pointer[PyObject], event)
+        Py_XINCREF(place)
+        return place
+
+    def release(self):
+        # Moved out first: releasing may run code.
+        last: tuple = (self.one, self.other)
+        self.one = self.other = None
+        return 0
+
+
+def next_event(iterator):
+    return cython.cast(EventsIterator, iterator).step()
+
+
+# The end of a loop then costs nothing: a __next__ method can only end it by an exception, traceback and all.
+set_next(EventsIterator, next_event)

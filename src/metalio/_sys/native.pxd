@@ -34,6 +34,13 @@ cdef extern from *:
 
     /* An extension type's dictionary is closed to setattr(): constants that are instances of the type itself, and
        member descriptors, go in this way once, while the module is being imported. */
+    static inline void metalio_set_next(PyObject *type, PyObject *(*next)(PyObject *)) {
+        ((PyTypeObject *)type)->tp_iternext = next;
+    }
+
+    /* An object of a reference that is owned already. */
+    #define metalio_take_over(reference) (reference)
+
     static inline int metalio_define(PyObject *type, PyObject *name, PyObject *value) {
         int result = PyDict_SetItem(((PyTypeObject *)type)->tp_dict, name, value);
         PyType_Modified((PyTypeObject *)type);
@@ -67,5 +74,7 @@ cdef extern from *:
     int claim "metalio_claim"(int *place) noexcept
     int release "metalio_release"(int *place) noexcept
     bint unshared "metalio_unshared"(PyObject *thing) noexcept
+    void set_next "metalio_set_next"(object type, PyObject *(*next)(PyObject *) except? NULL)
+    object take_over "metalio_take_over"(PyObject *reference)
     int define "metalio_define"(object type, object name, object value) except -1
     object member "metalio_member"(object example, object content, const char *name, const char *doc)
