@@ -6,6 +6,10 @@ byte that comes back.  Each server ends when the last of its connections has.
 
 Alone, a fast server is faster than the load: it then waits, and all fast servers look alike.  The processor time that
 an echo takes tells them apart.
+
+Beside the thread, figures spread more than elsewhere, and most for those who let go often.  The thread takes the GIL
+from them where a processor is free to run it at once, and misses it where none is; and with few processors, whether
+one is free depends on how fast the echoes go.  So the same server does a hundred echoes a second or many thousands.
 """
 
 import asyncio

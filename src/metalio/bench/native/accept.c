@@ -39,7 +39,7 @@ int main(int argc, char **argv)
             check(connect(clients[i], (struct sockaddr *)&address, sizeof address), "connect");
         }
 
-        int64_t begin = now();
+        int64_t begin = spent();
         long open = 0;
         while (open < connections) {
             struct epoll_event ready[BATCH];
@@ -63,7 +63,7 @@ int main(int argc, char **argv)
             check(epoll_ctl(epoll, EPOLL_CTL_DEL, accepted[i], NULL), "epoll_ctl");
             close(accepted[i]);
         }
-        printf("%.3f\n", (double)(now() - begin) / (double)connections);
+        printf("%.3f\n", (double)(spent() - begin) / (double)connections);
 
         for (long i = 0; i < connections; i++)
             close(clients[i]);
