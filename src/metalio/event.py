@@ -44,7 +44,7 @@ class Event:
     | `is_priority` | `EPOLLPRI` | `POLLPRI` |
     | `is_error` | `EPOLLERR` | `POLLERR` |
     | `is_read_closed` | `EPOLLHUP` or `EPOLLRDHUP` | `POLLHUP` or `POLLRDHUP` |
-    | `is_write_closed` | `EPOLLHUP`, or `EPOLLERR` with `EPOLLOUT` or alone | `POLLHUP`, or `POLLERR` with `POLLOUT` or alone |
+    | `is_write_closed` | `EPOLLHUP`; `EPOLLERR` with `EPOLLOUT`, or alone | the same of `POLL…` |
     | `is_aio`, `is_lio` | never | never |
     """
 

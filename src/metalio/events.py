@@ -2,7 +2,7 @@
 
 import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
-from cython.cimports.cpython.ref import PyObject, Py_XDECREF, Py_XINCREF
+from cython.cimports.cpython.ref import Py_XDECREF, Py_XINCREF, PyObject
 from cython.cimports.metalio._sys.native import set_next, take_over, unshared
 from cython.cimports.metalio._sys.table import Record, Table
 from cython.cimports.metalio.event import Event, new_event, swap_tag

@@ -15,13 +15,19 @@ from metalio._sys.errors import closed_error, os_error, registration_error
 class IoSource:
     """The base of metalio's own sources: sockets and pipes.  Not for use by itself.
 
-    A source owns its descriptor.  `close()` deregisters it and closes the descriptor; a source that is dropped unclosed
-    does the same with a `ResourceWarning`.  It may be used from several threads, though what each of them gets of a
-    stream is then up to chance.
+    A source owns its descriptor.  `close()` deregisters it and closes the descriptor; a source that is dropped
+    unclosed does the same with a `ResourceWarning`.  It may be used from several threads, though what each of
+    them gets of a stream is then up to chance.
     """
 
     def __cinit__(self):
         self.fd = self.doomed = -1
+
+    def __dealloc__(self):
+        # For a subclass whose finaliser forgot this one's.
+        fd: cython.int = self.surrender()
+        if fd >= 0:
+            close_fd(fd)
 
     def __init__(self):
         raise TypeError(f"cannot make a {type(self).__name__} like this: use one of its class methods")

@@ -22,8 +22,8 @@ class Poll:
     """Waits until registered sources are ready, and says which.
 
     Register sources with `registry`, then call `poll` in a loop.  `Poll()` takes the platform's best selector,
-    `Poll(selector="poll")` the one of that name; `selector_name` tells which it is.  A name that this machine cannot run
-    raises `ValueError`.
+    `Poll(selector="poll")` the one of that name; `selector_name` tells which it is.  A name that this machine cannot
+    run raises `ValueError`.
 
     It may be used from any thread.  It owns descriptors: close it, or use it as a context manager.  A `Poll` that a
     child process inherits is unusable there (`RuntimeError`), and does not disturb the parent's.
@@ -68,8 +68,8 @@ class Poll:
     def poll_interruptible(self, events, timeout=None):
         """The same as `poll`, but raises `InterruptedError` once a signal's Python handler has run.
 
-        Python runs handlers in the main thread, so it is never raised in another.  It is also raised after the process was
-        stopped and continued.
+        Python runs handlers in the main thread, so it is never raised in another.  It is also raised after the process
+        was stopped and continued.
         """
         return self.selector.select(_events(events), _nanoseconds(timeout), True)
 

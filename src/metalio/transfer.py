@@ -116,7 +116,7 @@ def _take_large(source: IoSource, first: cython.p_char, wanted: cython.Py_ssize_
     """Read on, after the stack was filled."""
     try:
         result: bytes = PyBytes_FromStringAndSize(cython.NULL, wanted)
-    except MemoryError:
+    except (MemoryError, OverflowError):
         # What was read is not lost, but it is not all: so the rest has to be reported again.
         if source.record is not None and source.record.live:
             source.renew(READABLE | PRIORITY)
@@ -352,10 +352,7 @@ def _step(
         size = allowance
     done: cython.Py_ssize_t
     if count == 1:
-        if reading:
-            done = source.pull(fd, cursor.at.iov_base, size, 0)
-        else:
-            done = source.push(fd, cursor.at.iov_base, size)
+        done = source.pull(fd, cursor.at.iov_base, size, 0) if reading else source.push(fd, cursor.at.iov_base, size)
     elif reading:
         done = source.pull_vector(fd, cursor.at, cython.cast(cython.int, count))
     else:

@@ -18,6 +18,7 @@ import cython
 from cython.cimports.libc.errno import EBADF, EINVAL, ENOENT, ENOSYS, EPERM, errno
 from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.libc.stdint import uint32_t, uint64_t
+from cython.cimports.metalio._sys.bell import Bell
 from cython.cimports.metalio._sys.bits import AIO, EDGE, EXCLUSIVE, LIO, ONESHOT, PRIORITY, READABLE, WRITABLE
 from cython.cimports.metalio._sys.linux import (
     EPOLL_CLOEXEC,
@@ -37,7 +38,6 @@ from cython.cimports.metalio._sys.linux import (
     epoll_pwait2,
     epoll_wait,
 )
-from cython.cimports.metalio._sys.bell import Bell
 from cython.cimports.metalio._sys.selector import OPEN, Selector
 from cython.cimports.metalio._sys.table import Record, Slot
 from cython.cimports.metalio.events import Ready
@@ -214,7 +214,7 @@ class EpollSelector(Selector):
             error = self.probe(record)
             if error == 0:
                 error = self.control(fresh, EPOLL_CTL_ADD, record)
-            elif error == ENOENT or error == EBADF:
+            elif error in (ENOENT, EBADF):
                 error = 0
         if error:
             close(fresh)

@@ -202,11 +202,10 @@ class PollSelector(Selector):
             self.bell.drain()
             events.count += self.add_wake(events.entries)
             left -= 1
-        step: cython.Py_ssize_t
         index: cython.Py_ssize_t = self.turn if self.turn < total else 1
-        for step in range(total - 1):
-            if left == 0 or events.count == events.capacity:
-                break
+        unseen: cython.Py_ssize_t = total - 1
+        while unseen and left and events.count < events.capacity:
+            unseen -= 1
             if fds[index].revents:
                 left -= 1
                 self.report(events, cython.address(fds[index]), generations[index])

@@ -18,13 +18,12 @@ from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, LEVEL, ONESHOT, P
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import claim, exchange, release
 from cython.cimports.metalio._sys.table import Record, Table
-from cython.cimports.metalio.events import Events
 
 from metalio._sys.errors import os_error, registration_error
 
-# A thread that computes keeps the GIL for sys.getswitchinterval(), which is 5 milliseconds.  Waiting this much for it (in
-# nanoseconds) says that there is such a thread; then this much more looking is worth while, a hundredth of what the
-# next sleep would cost.
+# A thread that computes keeps the GIL for sys.getswitchinterval(), which is 5 milliseconds.  Waiting this much for it
+# (in nanoseconds) says that there is such a thread; then looking for this much longer is worth while: a hundredth of
+# what the next sleep would cost.
 _CONTENTION = cython.declare(cython.longlong, 1_000_000)
 _PATIENCE = cython.declare(cython.longlong, 50_000)
 
@@ -66,7 +65,7 @@ class Selector:
         raise NotImplementedError
 
     def renew(self, record, directions):
-        """Report again what is ready in these directions: a transfer was short, would block, or ran out of something."""
+        """Report again what is ready in these directions: a transfer was short, would block, or failed for now."""
         raise NotImplementedError
 
     def prepare(self, events):

@@ -13,7 +13,6 @@ from cython.cimports.metalio._sys.sockets import (
     bind,
     connect,
     duplicate,
-    getpeername,
     getsockname,
     getsockopt,
     open_socket,
@@ -47,20 +46,21 @@ class Socket(IoSource):
         error: cython.int = self.get_option(SOL_SOCKET, SO_ERROR)
         return os_error(error) if error else None
 
-    @cython.critical_section
     def try_clone(self):
         """Another object for the same socket, with a descriptor of its own (`F_DUPFD_CLOEXEC`), not registered."""
-        self.require()
-        fd: cython.int = duplicate(self.fd)
+        fd: cython.int
+        with cython.critical_section(self):
+            self.require()
+            fd = duplicate(self.fd)
         if fd < 0:
             raise os_error(-fd)
-        clone: IoSource = self.__class__.__new__(self.__class__)
+        clone: IoSource = type(self).__new__(type(self))
         clone.adopt(fd)
         clone.lingers = self.lingers
         return clone
 
     def into_socket(self):
-        """Deregister it, and give the descriptor over to a `socket.socket`, which is non-blocking; this is closed then."""
+        """Deregister it, and give the descriptor over to a `socket.socket`, a non-blocking one; this is closed then."""
         with cython.critical_section(self):
             self.require()
             if self.users:

@@ -52,7 +52,7 @@ class Stream(Socket):
         return take_all(self)
 
     def readinto(self, buffer):
-        """Read into a writable buffer: how many bytes; 0 at the end of the stream, `None` where it would block.  recv(2).
+        """Read into a writable buffer: how many bytes; 0 at the end, `None` where it would block.  recv(2).
 
         Fewer than fit mean that all there was has been read.
         """
@@ -92,7 +92,9 @@ class Stream(Socket):
         """
         number = _HOW.get(how)
         if number is None:
-            raise ValueError(f"shut down socket.SHUT_RD, SHUT_WR or SHUT_RDWR, or 'read', 'write' or 'both', not {how!r}")
+            raise ValueError(
+                f"shut down socket.SHUT_RD, SHUT_WR or SHUT_RDWR, or 'read', 'write' or 'both', not {how!r}"
+            )
         with cython.critical_section(self):
             self.require()
             if shutdown(self.fd, number) < 0:

@@ -38,8 +38,8 @@ class TcpListener(Socket):
 
         Port 0 takes a free one; see `local_addr`.  `backlog` is how many connections may wait to be accepted (the
         system has a limit of its own).  `reuse_port` lets several listeners share the port, and spreads the connections
-        between them (`SO_REUSEPORT`).  `only_v6` says whether a listener on `[::]` keeps off IPv4; `None` leaves it to the
-        system.  `SO_REUSEADDR` is set.
+        between them (`SO_REUSEPORT`).  `only_v6` says whether a listener on `[::]` keeps off IPv4; `None` leaves it to
+        the system.  `SO_REUSEADDR` is set.
 
         socket(2), bind(2), listen(2).  Raises `ValueError` for a host that is not numeric, `OSError`.
         """
