@@ -91,6 +91,12 @@ class Program:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def run_tool(*command):
+    """Run a program of the system's to its end.  It is not what a sanitizer is to look at."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+
+
 # -- Clients, on the socket module: what is tested is not to test itself ----------------------------------------------
 
 

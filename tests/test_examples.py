@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import struct
-import subprocess
 import threading
 
 import pytest
@@ -19,6 +18,7 @@ from program import (
     eventually,
     receive_all,
     receive_exactly,
+    run_tool,
     send_until_blocked,
 )
 
@@ -533,16 +533,14 @@ class TestHttpServer:
         if shutil.which("curl") is None:
             pytest.skip("curl is not installed")
         url = f"http://{format_address(web.address)}/"
-        command = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20", url, url]
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"Hello, world!\n" * 2, b"")
+        done = run_tool("curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20", url, url)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "Hello, world!\n" * 2, "")
 
     def test_wrk(self, web):
         if shutil.which("wrk") is None:
             pytest.skip("wrk is not installed")
         url = f"http://{format_address(web.address)}/"
-        command = ["wrk", "--threads", "1", "--connections", "50", "--duration", "1s", url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        done = run_tool("wrk", "--threads", "1", "--connections", "50", "--duration", "1s", url)
         assert done.returncode == 0, done.stderr
         assert int(re.search(r"(\d+) requests in", done.stdout)[1]) > 0
         # It names errors only where there are any.
