@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -303,6 +304,14 @@ class TestHarness:
         assert not inner.exists()
         assert Path(place()).is_dir()
 
+    def test_without_a_peer(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        with pytest.raises(case.Unavailable, match="not installed"):
+            ring.CASES[0].contenders["uvloop"](**tiny(ring.CASES[0]))
+        monkeypatch.delattr(select, "epoll")
+        with pytest.raises(case.Unavailable, match="not on this platform"):
+            ring.CASES[0].contenders["select.epoll"](**tiny(ring.CASES[0]))
+
     def test_without_a_compiler(self, monkeypatch):
         monkeypatch.setattr(native, "compiler", lambda: None)
         with native.directory(), pytest.raises(case.Unavailable, match="no C compiler"):
@@ -370,7 +379,7 @@ class TestReport:
         ]
 
     def test_plain_where_rich_is_not_installed(self, result, monkeypatch, capsys):
-        monkeypatch.setitem(report.sys.modules, "rich.console", None)
+        monkeypatch.setitem(sys.modules, "rich.console", None)
         result.samples["C"] = [1000.0, 1500.0, 2000.0]
         report.show(result)
         lines = capsys.readouterr().out.splitlines()
