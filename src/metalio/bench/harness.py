@@ -84,6 +84,7 @@ def end(process):
         os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
+    process.wait()
 
 
 def run_round(result, index, contenders, progress):
