@@ -257,10 +257,13 @@ class Selector:
             if timeout == 0 or events.count:
                 return cython.cast(cython.int, events.count)
         begin: cython.longlong = now() if timeout > 0 or events.contended else 0
-        if events.contended and events.hot and self.look_longer(events, begin, timeout):
-            return cython.cast(cython.int, events.count)
         deadline: cython.longlong = INT64_MAX if timeout > INT64_MAX - begin else begin + timeout
         remaining: cython.longlong = timeout
+        if events.contended and events.hot:
+            if self.look_longer(events, begin, timeout):
+                return cython.cast(cython.int, events.count)
+            if timeout > 0:
+                remaining = max(deadline - now(), 0)
         count: cython.int
         woken: cython.longlong
         while True:
@@ -299,6 +302,8 @@ class Selector:
             if timeout > 0:
                 remaining = deadline - now()
                 if remaining <= 0:
+                    # A signal handler, or another thread, may have closed it meanwhile.
+                    self.check()
                     return 0
 
     def look_longer(self, events, begin, timeout):
