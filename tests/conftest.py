@@ -5,6 +5,7 @@ import gc
 import os
 
 import pytest
+from program import SANITIZED
 from util import close_all, open_descriptors
 
 from metalio import Events, Poll
@@ -24,6 +25,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
+    if SANITIZED:
+        # Slow; and a thread that is about when a test forks may keep the allocator of a sanitizer locked in the child.
+        return (yield)
     faulthandler.dump_traceback_later(_HOPELESS, exit=True, file=_report)
     try:
         return (yield)

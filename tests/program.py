@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # How long to wait for what has to come; a sanitizer makes everything slow.
 PATIENCE = 30.0
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
 class Program:
@@ -79,7 +80,7 @@ class Program:
 
     def memory(self):
         """The bytes that it has in memory.  A sanitizer keeps what was freed; then it is always the same."""
-        if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        if SANITIZED:
             return 0
         with open(f"/proc/{self.pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
