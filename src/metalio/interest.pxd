@@ -1,4 +1,7 @@
-cdef class Interest:
-    cdef readonly int bits
+from metalio.bit_set cimport BitSet
+
+
+cdef class Interest(BitSet):
+    pass
 
 cdef Interest interest_of(int bits)

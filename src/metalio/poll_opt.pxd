@@ -1,4 +1,7 @@
-cdef class PollOpt:
-    cdef readonly int bits
+from metalio.bit_set cimport BitSet
+
+
+cdef class PollOpt(BitSet):
+    pass
 
 cdef PollOpt poll_opt_of(int bits)
