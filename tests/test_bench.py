@@ -144,9 +144,9 @@ class TestVerification:
             ring.verify(3, [b"e", None, b"e"])
 
     def test_everything_ready_is_found(self):
-        ready.verify(4, 4)
-        with pytest.raises(RuntimeError, match="3 readable descriptors instead of 4"):
-            ready.verify(4, 3)
+        assert ready.verified(4, 4) == 4
+        with pytest.raises(RuntimeError, match="3 ready descriptors instead of 4"):
+            ready.verified(4, 3)
 
     @pytest.mark.parametrize(
         ("answer", "complaint"),

@@ -5,10 +5,11 @@ from metalio._sys.table cimport Table
 from metalio.event cimport Event
 
 
+# In the order in which epoll(7) has them on x86-64, where it can then write them itself.
 cdef struct Ready:
+    int ready
     uint32_t key
     uint32_t generation
-    int ready
 
 
 cdef class Events:
@@ -48,7 +49,7 @@ cdef class EventsIterator:
     cdef bint turn
 
     cdef PyObject *step(self) except? NULL
-    cdef PyObject *event_of(self, PyObject *token, int ready) except NULL
     cdef int release(self) except -1
 
+cdef PyObject *event_of(EventsIterator iterator, PyObject *token, int ready) except NULL
 cdef PyObject *next_event(PyObject *iterator) except? NULL

@@ -4,7 +4,7 @@ import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cython.cimports.cpython.ref import Py_XDECREF, Py_XINCREF, PyObject
 from cython.cimports.metalio._sys.native import set_next, take_over, unshared
-from cython.cimports.metalio._sys.table import Record, Table
+from cython.cimports.metalio._sys.table import Table
 from cython.cimports.metalio.event import Event, new_event, swap_tag
 
 # What one batch can hold at the most: the kernel takes an int for the bytes of its array.
@@ -96,7 +96,7 @@ class Events:
                 and table.slots[entry.key].generation == entry.generation
             )
             if known:
-                token = cython.cast(Record, table.slots[entry.key].record).token
+                token = cython.cast(object, table.slots[entry.key].token)
         return new_event(token, entry.ready) if known else None
 
 
@@ -136,47 +136,45 @@ class EventsIterator:
                         entry.key < cython.cast(cython.size_t, self.events.table.size)
                         and self.events.table.slots[entry.key].generation == entry.generation
                     ):
-                        token = cython.cast(
-                            cython.pointer[PyObject],
-                            cython.cast(Record, self.events.table.slots[entry.key].record).token,
-                        )
+                        token = self.events.table.slots[entry.key].token
                         Py_XINCREF(token)
                 if token != cython.NULL:
-                    return self.event_of(token, entry.ready)
+                    return event_of(self, token, entry.ready)
             # An iterator that somebody keeps is not to keep what it gave.
             self.release()
         return cython.NULL
-
-    def event_of(self, token, ready):
-        """An event with that token; the reference to the token is taken over."""
-        place: cython.pointer[PyObject]
-        self.turn = not self.turn
-        if self.turn:
-            place = cython.cast(cython.pointer[PyObject], self.one)
-        else:
-            place = cython.cast(cython.pointer[PyObject], self.other)
-        if unshared(place):
-            cython.cast(Event, place).ready = ready
-            swap_tag(cython.cast(Event, place), cython.address(token))
-            Py_XINCREF(place)
-            # Last, since releasing the token before may run code which comes here again.
-            Py_XDECREF(token)
-            return place
-        event: Event = new_event(cython.cast(object, token), ready)
-        Py_XDECREF(token)
-        if self.turn:
-            self.one = event
-        else:
-            self.other = event
-        place = cython.cast(cython.pointer[PyObject], event)
-        Py_XINCREF(place)
-        return place
 
     def release(self):
         # Moved out first: releasing may run code.
         last: tuple = (self.one, self.other)
         self.one = self.other = None
         return 0
+
+
+def event_of(iterator, token, ready):
+    """An event with that token; the reference to the token is taken over."""
+    place: cython.pointer[PyObject]
+    iterator.turn = not iterator.turn
+    if iterator.turn:
+        place = cython.cast(cython.pointer[PyObject], iterator.one)
+    else:
+        place = cython.cast(cython.pointer[PyObject], iterator.other)
+    if unshared(place):
+        cython.cast(Event, place).ready = ready
+        swap_tag(cython.cast(Event, place), cython.address(token))
+        Py_XINCREF(place)
+        # Last, since releasing the token before may run code which comes here again.
+        Py_XDECREF(token)
+        return place
+    event: Event = new_event(cython.cast(object, token), ready)
+    Py_XDECREF(token)
+    if iterator.turn:
+        iterator.one = event
+    else:
+        iterator.other = event
+    place = cython.cast(cython.pointer[PyObject], event)
+    Py_XINCREF(place)
+    return place
 
 
 def next_event(iterator):

@@ -25,6 +25,7 @@ from cython.cimports.metalio._sys.linux import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
+    EPOLL_PACKED,
     EPOLLET,
     EPOLLEXCLUSIVE,
     EPOLLIN,
@@ -40,7 +41,7 @@ from cython.cimports.metalio._sys.linux import (
 )
 from cython.cimports.metalio._sys.selector import OPEN, Selector
 from cython.cimports.metalio._sys.table import Record, Slot
-from cython.cimports.metalio.events import Ready
+from cython.cimports.metalio.events import Events, Ready
 from cython.cimports.posix.unistd import close
 
 from metalio._sys.errors import os_error
@@ -50,6 +51,17 @@ _MILLISECOND = cython.declare(cython.longlong, 1_000_000)
 # Below this a part of a millisecond matters enough to pay for the dearer system call; above it is rounded up.
 _FINE = cython.declare(cython.longlong, 100 * 1_000_000)
 _has_pwait2 = cython.declare(cython.bint, True)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _raw(events: Events) -> cython.pointer[epoll_event]:
+    """Where the kernel writes: where the events are to be stored, if it lays them out as Ready is, else beside."""
+    if EPOLL_PACKED:
+        return cython.cast(cython.pointer[epoll_event], events.entries)
+    return cython.cast(cython.pointer[epoll_event], events.scratch)
 
 
 @cython.final
@@ -126,11 +138,13 @@ class EpollSelector(Selector):
     # -- Waiting ------------------------------------------------------------------------------------------------------
 
     def prepare(self, events):
+        if EPOLL_PACKED:
+            return 0
         return events.reserve(events.capacity * cython.sizeof(epoll_event))
 
     def wait(self, events, timeout):
         global _has_pwait2
-        into: cython.pointer[epoll_event] = cython.cast(cython.pointer[epoll_event], events.scratch)
+        into: cython.pointer[epoll_event] = _raw(events)
         most: cython.int = cython.cast(cython.int, events.capacity)
         count: cython.int
         if timeout <= 0:
@@ -150,7 +164,7 @@ class EpollSelector(Selector):
         return count if count >= 0 else -errno
 
     def collect(self, events, count, exact):
-        raw: cython.pointer[epoll_event] = cython.cast(cython.pointer[epoll_event], events.scratch)
+        raw: cython.pointer[epoll_event] = _raw(events)
         slots: cython.pointer[Slot] = self.table.slots
         known: cython.size_t = self.table.size
         replace: cython.bint = False
@@ -161,13 +175,16 @@ class EpollSelector(Selector):
             generation: uint32_t = cython.cast(uint32_t, raw[index].data.u64 >> 32)
             ready: cython.int = cython.cast(cython.int, raw[index].events)
             if key < known and slots[key].generation == generation:
-                if (ready & PRIORITY) | (slots[key].options & ONESHOT):
+                if ready & slots[key].special:
                     ready = self.review(cython.cast(Record, slots[key].record), ready)
                     if ready == 0:
                         continue
+                elif cython.cast(cython.p_void, entry) == cython.cast(cython.p_void, raw + index):
+                    entry += 1
+                    continue
+                entry.ready = ready
                 entry.key = key
                 entry.generation = generation
-                entry.ready = ready
                 entry += 1
             elif key == _BELL:
                 if self.bell.needs_drain:

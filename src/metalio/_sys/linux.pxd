@@ -40,6 +40,9 @@ cdef extern from *:
     #ifndef EPOLLEXCLUSIVE
     #define EPOLLEXCLUSIVE (1u << 28)
     #endif
+    /* Whether the kernel's events are laid out as 32 bits of flags, then the lower and the upper half of the user data. */
+    #define METALIO_EPOLL_PACKED \
+        (sizeof(struct epoll_event) == 12 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
     /* glibc has a wrapper from 2.35 only, musl has none. */
     static inline int metalio_epoll_pwait2(int epfd, struct epoll_event *events, int most, int64_t nanoseconds) {
     #ifdef SYS_epoll_pwait2
@@ -53,6 +56,7 @@ cdef extern from *:
     """
     enum:
         EPOLLEXCLUSIVE
+        EPOLL_PACKED "METALIO_EPOLL_PACKED"
     int dup3(int fd, int to, int flags) nogil
     enum:
         O_CLOEXEC

@@ -141,10 +141,10 @@ class Selector:
                 error = self.modify(record)
                 if error == 0:
                     record.spent = False
-                    self.table.note(record)
-                    self.table.departures += 1
                     old = record.take_token()
                     record.token = token
+                    self.table.note(record)
+                    self.table.departures += 1
                 elif error == ENOENT:
                     self.table.drop(record)
                     old = record.take_token()

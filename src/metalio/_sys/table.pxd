@@ -33,8 +33,10 @@ cdef class Record:
 cdef struct Slot:
     # 0 where nobody is registered.
     uint32_t generation
-    int options
-    # Owned by the list of records.
+    # What an event has to have in it for the selector to review its record.
+    int special
+    # Both owned by the record, which the list of records owns.
+    PyObject *token
     PyObject *record
 
 

@@ -12,7 +12,7 @@ import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawRealloc
 from cython.cimports.cpython.ref import PyObject
 from cython.cimports.libc.string import memset
-from cython.cimports.metalio._sys.bits import EDGE, ONESHOT
+from cython.cimports.metalio._sys.bits import EDGE, ONESHOT, PRIORITY
 
 
 @cython.final
@@ -73,7 +73,8 @@ class Table:
         """Bring a record's slot up to date."""
         slot: cython.pointer[Slot] = cython.address(self.slots[record.fd])
         slot.generation = record.generation
-        slot.options = record.options
+        slot.special = -1 if record.options & ONESHOT else PRIORITY
+        slot.token = cython.cast(cython.pointer[PyObject], record.token)
         slot.record = cython.cast(cython.pointer[PyObject], record)
         return 0
 
@@ -82,6 +83,7 @@ class Table:
         self.departures += 1
         if self.at(record.fd) is record:
             self.slots[record.fd].generation = 0
+            self.slots[record.fd].token = cython.NULL
             self.slots[record.fd].record = cython.NULL
             self.records[record.fd] = None
         return 0

@@ -31,13 +31,11 @@ def metalio(descriptors, events):
         def run(count):
             done = 0
             while done < count:
-                done += poll.poll(batch)
-                readable = 0
+                done += verified(descriptors, poll.poll(batch))
                 for event in batch:
                     token = event.token
-                    if event.is_readable():
-                        readable += 1
-                verify(descriptors, readable)
+                    if not event.is_readable():
+                        raise RuntimeError(f"{token!r} is not readable")
             return done
 
         return ns_each(run, events)
@@ -56,13 +54,11 @@ def epoll(descriptors, events):
             done = 0
             while done < count:
                 ready = epoll.poll()
-                done += len(ready)
-                readable = 0
+                done += verified(descriptors, len(ready))
                 for fd, flags in ready:
                     token = table[fd]
-                    if flags & flag:
-                        readable += 1
-                verify(descriptors, readable)
+                    if not flags & flag:
+                        raise RuntimeError(f"{token!r} is not readable")
             return done
 
         return ns_each(run, events)
@@ -79,13 +75,11 @@ def standard_selectors(descriptors, events):
             done = 0
             while done < count:
                 ready = selector.select()
-                done += len(ready)
-                readable = 0
+                done += verified(descriptors, len(ready))
                 for key, mask in ready:
                     token = key.data
-                    if mask & flag:
-                        readable += 1
-                verify(descriptors, readable)
+                    if not mask & flag:
+                        raise RuntimeError(f"{token!r} is not readable")
             return done
 
         return ns_each(run, events)
@@ -121,9 +115,10 @@ def event_loop(new_loop, descriptors, events):
         return figure
 
 
-def verify(descriptors, readable):
-    if readable != descriptors:
-        raise RuntimeError(f"{readable} readable descriptors instead of {descriptors}")
+def verified(descriptors, ready):
+    if ready != descriptors:
+        raise RuntimeError(f"{ready} ready descriptors instead of {descriptors}")
+    return ready
 
 
 CONTENDERS = {

@@ -18,14 +18,13 @@ static long run(long count)
     long done = 0;
     while (done < count) {
         long ready = check(epoll_wait(epoll, batch, BATCH, -1), "epoll_wait");
-        long readable = 0;
+        if (ready != descriptors)
+            fail("ready descriptors");
         for (long i = 0; i < ready; i++) {
             token = batch[i].data.ptr;
-            if (batch[i].events & EPOLLIN)
-                readable++;
+            if (!(batch[i].events & EPOLLIN))
+                fail("readable");
         }
-        if (readable != descriptors)
-            fail("ready descriptors");
         done += ready;
     }
     return done;
