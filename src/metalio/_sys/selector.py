@@ -42,7 +42,9 @@ class Selector:
         _alive[id(self)] = weakref.ref(self)
 
     def __del__(self):
-        self.close()
+        # Without a table it was never finished.
+        if self.table is not None:
+            self.close()
 
     # -- What a platform brings ---------------------------------------------------------------------------------------
     #
@@ -90,7 +92,7 @@ class Selector:
 
     def shut(self):
         """Close all descriptors."""
-        raise NotImplementedError
+        return 0
 
     def descriptor(self):
         """The descriptor by which this selector can be polled itself, or -1."""
@@ -280,11 +282,13 @@ class Selector:
                 self.sleepers -= 1
                 if self.state != OPEN:
                     self.last_one_out()
-                elif instance != self.instance and self.sleepers:
-                    # A ring wakes one of those who still wait on what was replaced; it passes the word on.
-                    self.ring()
-                if count > 0 and self.state == OPEN:
-                    self.collect(events, count, False)
+                else:
+                    if count > 0:
+                        self.collect(events, count, False)
+                    if instance != self.instance and self.sleepers:
+                        # A ring wakes one of those who still wait on what was replaced; it passes the word on.  Not
+                        # before collect(), which takes a ring away.
+                        self.ring()
             self.check()
             if events.count:
                 return cython.cast(cython.int, events.count)
