@@ -69,7 +69,8 @@ class Poll:
         """The same as `poll`, but raises `InterruptedError` once a signal's Python handler has run.
 
         Python runs handlers in the main thread, so it is never raised in another.  It is also raised after the process
-        was stopped and continued.
+        was stopped and continued.  A handler that runs before the wait begins does not end it; where each signal has to
+        be seen, register the other end of `signal.set_wakeup_fd`.
         """
         return self.selector.select(_events(events), _nanoseconds(timeout), True)
 

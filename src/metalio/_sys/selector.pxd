@@ -13,6 +13,8 @@ cdef enum State:
 cdef class Selector:
     cdef object __weakref__
     cdef Table table
+    # Under which _alive has it.
+    cdef object identity
     cdef int state
     # How many threads sleep in the kernel.
     cdef Py_ssize_t sleepers

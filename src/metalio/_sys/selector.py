@@ -39,7 +39,8 @@ class Selector:
 
     def __cinit__(self):
         self.table = Table.__new__(Table)
-        _alive[id(self)] = weakref.ref(self)
+        self.identity = id(self)
+        _alive[self.identity] = weakref.ref(self)
 
     def __del__(self):
         # Without a table it was never finished.
@@ -269,6 +270,8 @@ class Selector:
         count: cython.int
         woken: cython.longlong
         while True:
+            # A signal that came since the last bytecode would not end the sleep that follows: its handler has to run now.
+            PyErr_CheckSignals()
             with cython.critical_section(self.table):
                 self.check()
                 self.prepare(events)
@@ -323,7 +326,7 @@ class Selector:
         records: list = []
         # At the very end of the interpreter the globals are gone before the last object is.
         if _alive is not None:
-            _alive.pop(id(self), None)
+            _alive.pop(self.identity, None)
         with cython.critical_section(self.table):
             if self.state != CLOSED:
                 forked: cython.bint = self.state == FORKED
