@@ -3,7 +3,7 @@
 import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cython.cimports.cpython.ref import Py_XDECREF, Py_XINCREF, PyObject
-from cython.cimports.metalio._sys.native import set_next, take_over, unshared
+from cython.cimports.metalio._sys.native import Section, lock, prefetch, set_next, take_over, unlock, unshared
 from cython.cimports.metalio._sys.table import Table
 from cython.cimports.metalio.event import Event, new_event, swap_tag
 
@@ -124,25 +124,39 @@ class EventsIterator:
 
     def step(self):
         """The next event, as a reference of the caller's; `NULL` after the last."""
+        # Attributes of attributes instead of locals: a local would be counted as a reference.
         entry: cython.pointer[Ready]
         token: cython.pointer[PyObject] = cython.NULL
-        with cython.critical_section(self):
-            # Attributes of attributes instead of locals: a local would be counted as a reference.
-            while self.index < self.events.count:
-                entry = cython.address(self.events.entries[self.index])
-                self.index += 1
-                with cython.critical_section(self.events.table):
-                    if (
-                        entry.key < cython.cast(cython.size_t, self.events.table.size)
-                        and self.events.table.slots[entry.key].generation == entry.generation
-                    ):
-                        token = self.events.table.slots[entry.key].token
-                        Py_XINCREF(token)
-                if token != cython.NULL:
-                    return event_of(self, token, entry.ready)
-            # An iterator that somebody keeps is not to keep what it gave.
-            self.release()
-        return cython.NULL
+        event: cython.pointer[PyObject] = cython.NULL
+        ready: cython.int = 0
+        section: Section
+        table_section: Section
+        lock(cython.address(section), self)
+        while token == cython.NULL and self.index < self.events.count:
+            entry = cython.address(self.events.entries[self.index])
+            ready = entry.ready
+            self.index += 1
+            lock(cython.address(table_section), self.events.table)
+            if (
+                entry.key < cython.cast(cython.size_t, self.events.table.size)
+                and self.events.table.slots[entry.key].generation == entry.generation
+            ):
+                token = self.events.table.slots[entry.key].token
+                Py_XINCREF(token)
+                # The next token is somewhere in memory; it can be fetched while the caller looks at this one.
+                entry += self.index < self.events.count
+                if entry.key < cython.cast(cython.size_t, self.events.table.size):
+                    prefetch(self.events.table.slots[entry.key].token)
+            unlock(cython.address(table_section))
+        try:
+            if token != cython.NULL:
+                event = event_of(self, token, ready)
+            else:
+                # An iterator that somebody keeps is not to keep what it gave.
+                self.release()
+        finally:
+            unlock(cython.address(section))
+        return event
 
     def release(self):
         # Moved out first: releasing may run code.

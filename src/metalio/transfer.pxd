@@ -21,5 +21,9 @@ cdef object give(IoSource source, object data)
 cdef object give_vector(IoSource source, object buffers)
 # The result of a failed operation: None where it would block, else an exception.
 cdef object refuse(IoSource source, int error, int directions)
+cdef extern from "Python.h":
+    # Without the check that Cython makes of its own declaration: borrow() looks at the exception itself.
+    int get_buffer "PyObject_GetBuffer"(object buffer, Py_buffer *view, int flags) noexcept
+
 # A buffer of a caller's, to be written into or read from.
 cdef int borrow(object buffer, Py_buffer *view, bint writable) except -1

@@ -13,6 +13,7 @@ The rules, for each direction:
 import cython
 from cython.cimports.cpython.buffer import PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.cpython.exc import PyErr_Clear, PyErr_ExceptionMatches
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc
 from cython.cimports.libc.errno import EAGAIN
 from cython.cimports.libc.string import memcpy
@@ -44,14 +45,14 @@ def refuse(source, error, directions):
 
 
 def borrow(buffer, view, writable):
-    if not writable:
-        return PyObject_GetBuffer(buffer, view, PyBUF_SIMPLE)
-    try:
-        return PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
-    except BufferError:
+    if get_buffer(buffer, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE) == 0:
+        return 0
+    if writable and PyErr_ExceptionMatches(BufferError):
+        PyErr_Clear()
         if memoryview(buffer).readonly:
-            raise TypeError(f"expected a writable buffer such as a bytearray, not {type(buffer).__name__}") from None
-        raise
+            raise TypeError(f"expected a writable buffer such as a bytearray, not {type(buffer).__name__}")
+        return PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE)
+    return -1
 
 
 # -- One buffer -------------------------------------------------------------------------------------------------------

@@ -21,6 +21,23 @@ cdef extern from *:
     #define metalio_release(p) (*(p) = 0)
     #endif
 
+    /* What cython.critical_section does, but without counting a reference, which it does also where there is a GIL. */
+    #if defined(Py_GIL_DISABLED)
+    typedef PyCriticalSection metalio_section;
+    #define metalio_lock(section, o) PyCriticalSection_Begin((section), (PyObject *)(o))
+    #define metalio_unlock(section) PyCriticalSection_End(section)
+    #else
+    typedef char metalio_section;
+    #define metalio_lock(section, o) ((void)(section))
+    #define metalio_unlock(section) ((void)(section))
+    #endif
+
+    #if defined(__GNUC__) || defined(__clang__)
+    #define metalio_prefetch(p) __builtin_prefetch((p), 1)
+    #else
+    #define metalio_prefetch(p) ((void)0)
+    #endif
+
     /* Whether the only reference is the one that the caller owns; no if in doubt. */
     #if !defined(Py_GIL_DISABLED)
     #define metalio_unshared(o) (Py_REFCNT(o) == 1)
@@ -73,6 +90,12 @@ cdef extern from *:
     # Whether somebody else had claimed it before; and giving it back.
     int claim "metalio_claim"(int *place) noexcept
     int release "metalio_release"(int *place) noexcept
+    ctypedef struct Section "metalio_section":
+        pass
+    void lock "metalio_lock"(Section *section, object thing) noexcept
+    void unlock "metalio_unlock"(Section *section) noexcept
+    # Tell the processor what is going to be written soon.
+    void prefetch "metalio_prefetch"(PyObject *thing) noexcept
     bint unshared "metalio_unshared"(PyObject *thing) noexcept
     void set_next "metalio_set_next"(object type, PyObject *(*next)(PyObject *) except? NULL)
     object take_over "metalio_take_over"(PyObject *reference)

@@ -270,7 +270,7 @@ class Selector:
         count: cython.int
         woken: cython.longlong
         while True:
-            # A signal that came since the last bytecode would not end the sleep that follows: its handler has to run now.
+            # A signal that came since the last bytecode would not end the sleep that follows, so its handler runs now.
             PyErr_CheckSignals()
             with cython.critical_section(self.table):
                 self.check()
