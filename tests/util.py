@@ -35,6 +35,12 @@ def mine(*closeables):
     return closeables[0] if len(closeables) == 1 else closeables
 
 
+def disown(*closeables):
+    """Have these closed by somebody else."""
+    for thing in closeables:
+        _mine[:] = [one for one in _mine if one is not thing]
+
+
 def close_all():
     while _mine:
         _mine.pop().close()
