@@ -77,7 +77,10 @@ class Registration:
         """Whether there may be any event at all."""
         if self.spent:
             return False
-        if self.handle.end.vague:
+        end = self.handle.end
+        if end.vague or (end.makes_room and "writable" in self.interest):
+            return True
+        if end.peer.makes_room and end.inbox and "readable" in self.interest:
             return True
         if self.edge:
             return self.unasked != NO or any(self.due[direction] for direction in self.interest)
@@ -125,6 +128,7 @@ class End:
         self.inbox = bytearray()
         self.sent = 0
         self.full = NO
+        self.makes_room = False  # TCP that was full once: what it holds back goes on its way at any time
         self.ended = False  # the peer writes no more
         self.shut_read = self.shut_write = False
         self.vague = False  # a reset, or the like: nothing certain can be said
@@ -325,8 +329,10 @@ class PollMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 20), size=st.integers(1, 3000), vectored=st.booleans())
     def send(self, number, size, vectored):
         handle = self.pick(number, lambda handle: len(handle.end.peer.inbox) < MOST_WAITING)
-        if not handle:
-            return
+        if handle:
+            self.transmit(handle, size, vectored)
+
+    def transmit(self, handle, size, vectored):
         end, peer = handle.end, handle.end.peer
         data = bytes((end.sent + index) * 7 % 251 for index in range(size))
         try:
@@ -387,6 +393,7 @@ class PollMachine(RuleBasedStateMachine):
 
         fill(Endless)
         end.full = MUST
+        end.makes_room = end.kind == "tcp"
         for registration in end.registrations():
             registration.due["writable"] = min(registration.due.get("writable", NO), MAY)
             if registration is not handle.registration:
@@ -416,6 +423,19 @@ class PollMachine(RuleBasedStateMachine):
                 break
         end = handle.end
         assert end.vague or end.shut_read or not end.inbox
+
+    @rule(number=st.integers(0, 20), rounds=st.integers(1, 3), size=st.integers(1, 500))
+    def talk(self, number, rounds, size):
+        """What programs do most: hear of something, and read it."""
+        handle = self.pick(number)
+        if not handle:
+            return
+        for _ in range(rounds):
+            sender = self.pick(number, lambda other: other.end is handle.end.peer)
+            if sender and len(handle.end.inbox) < MOST_WAITING:
+                self.transmit(sender, size, False)
+            self.turn(64)
+            self.take(handle, 70_000, "read")
 
     def take(self, handle, size, how):
         end, peer = handle.end, handle.end.peer
