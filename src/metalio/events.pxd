@@ -17,6 +17,8 @@ cdef class Events:
     cdef Ready *entries
     cdef readonly Py_ssize_t capacity
     cdef Py_ssize_t count
+    # How many of them the kernel may store this time.
+    cdef Py_ssize_t limit
     # Whether the last poll found events: then the next one looks before it sleeps.
     cdef bint hot
     # Whether it took long to get the GIL back after the last sleep.

@@ -89,14 +89,19 @@ class Events:
         entry: cython.pointer[Ready] = cython.address(self.entries[index])
         table: Table = self.table
         token: object = None
-        known: cython.bint
+        known: cython.bint = False
         with cython.critical_section(table):
-            known = (
+            place: cython.pointer[PyObject]
+            if (
                 entry.key < cython.cast(cython.size_t, table.size)
                 and table.slots[entry.key].generation == entry.generation
-            )
-            if known:
-                token = cython.cast(object, table.slots[entry.key].token)
+            ):
+                place = table.slots[entry.key].token
+            else:
+                place = table.user_token(entry.key, entry.generation)
+            if place != cython.NULL:
+                known = True
+                token = cython.cast(object, place)
         return new_event(token, entry.ready) if known else None
 
 
@@ -147,6 +152,9 @@ class EventsIterator:
                 entry += self.index < self.events.count
                 if entry.key < cython.cast(cython.size_t, self.events.table.size):
                     prefetch(self.events.table.slots[entry.key].token)
+            else:
+                token = self.events.table.user_token(entry.key, entry.generation)
+                Py_XINCREF(token)
             unlock(cython.address(table_section))
         try:
             if token != cython.NULL:

@@ -1,10 +1,10 @@
 from metalio._sys.sockets cimport iovec
 from metalio._sys.selector cimport Selector
 from metalio._sys.table cimport Record
+from metalio.own_source cimport OwnSource
 
 
-cdef class IoSource:
-    cdef object __weakref__
+cdef class IoSource(OwnSource):
     cdef int fd
     # How many calls use the descriptor without the GIL; then closing it is left to the last of them.
     cdef int users
@@ -14,15 +14,10 @@ cdef class IoSource:
     # Errors that came after some bytes had been moved, for the next call: reading, and writing.
     cdef int deferred
     cdef int deferred_out
-    cdef Selector selector
     cdef Record record
 
-    cdef int require(self) except -1
     cdef int adopt(self, int fd) except -1
     cdef int surrender(self) except -2
-    cdef int enter(self, Selector selector, object token, int interest, int options) except -1
-    cdef int change(self, Selector selector, object token, int interest, int options) except -1
-    cdef int leave(self, Selector selector) except -1
     cdef int renew_short(self, int directions) except -1
     cdef int renew_blocked(self, int directions) except -1
     cdef int renew_exhausted(self, int error, int directions) except -1

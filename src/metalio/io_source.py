@@ -1,4 +1,4 @@
-"""What the library's own sources have in common: they own a descriptor, and know where they are registered."""
+"""The library's own sources that own a descriptor."""
 
 import warnings
 
@@ -6,13 +6,14 @@ import cython
 from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, new_record
+from cython.cimports.metalio.own_source import OwnSource
 from cython.cimports.posix.unistd import close as close_fd
 
 from metalio._sys.errors import closed_error, os_error, registration_error
 
 
 @cython.cclass
-class IoSource:
+class IoSource(OwnSource):
     """The base of metalio's own sources: sockets and pipes.  Not for use by itself.
 
     A source owns its descriptor.  `close()` deregisters it and closes the descriptor; a source that is dropped
@@ -40,14 +41,6 @@ class IoSource:
             finally:
                 self.close()
 
-    def __enter__(self):
-        with cython.critical_section(self):
-            self.require()
-        return self
-
-    def __exit__(self, kind, value, traceback):
-        self.close()
-
     @property
     def closed(self):
         """Whether it is closed."""
@@ -71,20 +64,6 @@ class IoSource:
                 fd = -1
         if fd >= 0:
             self.close_descriptor(fd)
-
-    # The three methods of metalio.Source.
-
-    def register(self, registry, token, interest, opts):
-        """For `Registry.register`, which is what to call."""
-        registry._register(self, token, interest, opts)
-
-    def reregister(self, registry, token, interest, opts):
-        """For `Registry.reregister`, which is what to call."""
-        registry._reregister(self, token, interest, opts)
-
-    def deregister(self, registry):
-        """For `Registry.deregister`, which is what to call."""
-        registry._deregister(self)
 
     def __repr__(self):
         return f"<{type(self).__name__} closed>" if self.fd < 0 else f"<{type(self).__name__} fd={self.fd}>"

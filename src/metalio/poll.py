@@ -6,7 +6,7 @@ import warnings
 import cython
 from cython.cimports.cpython.float import PyFloat_AS_DOUBLE
 from cython.cimports.libc.math import ceil
-from cython.cimports.metalio._sys.selector import OPEN
+from cython.cimports.metalio._sys.user_space import OPEN
 from cython.cimports.metalio.events import Events
 from cython.cimports.metalio.registry import new_registry
 
@@ -83,6 +83,8 @@ class Poll:
         fd: cython.int = self.selector.descriptor()
         if fd < 0:
             raise io.UnsupportedOperation(f"the selector {self.selector.name!r} has no descriptor")
+        # From now on somebody else may wait for it, who hears of sources of user space by the bell only.
+        self.selector.nested = True
         return fd
 
     @property

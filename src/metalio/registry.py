@@ -6,7 +6,7 @@ from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, new_record
 from cython.cimports.metalio.interest import Interest
-from cython.cimports.metalio.io_source import IoSource
+from cython.cimports.metalio.own_source import OwnSource
 from cython.cimports.metalio.poll_opt import PollOpt
 
 from metalio._sys.errors import registration_error
@@ -40,8 +40,8 @@ class Registry:
         if it or the poll is closed, or the selector cannot do what `opts` asks of such a source; `PermissionError` for
         what never blocks, such as a regular file; `NotImplementedError` for what the platform lacks.
         """
-        if isinstance(source, IoSource) and _is_our_own(source):
-            cython.cast(IoSource, source).enter(self.selector, token, _interest_bits(interest), _option_bits(opts))
+        if isinstance(source, OwnSource) and _is_our_own(source):
+            cython.cast(OwnSource, source).enter(self.selector, token, _interest_bits(interest), _option_bits(opts))
         elif _has_methods(source):
             _check(interest, opts)
             source.register(self, token, interest, opts)
@@ -57,9 +57,9 @@ class Registry:
         What is ready at that moment is reported by the next poll; an event that was on its way for the old registration
         is dropped.  Raises `FileNotFoundError` if it is not registered, and what `register` raises.
         """
-        if isinstance(source, IoSource) and _is_our_own(source):
+        if isinstance(source, OwnSource) and _is_our_own(source):
             self.selector.check()
-            cython.cast(IoSource, source).change(self.selector, token, _interest_bits(interest), _option_bits(opts))
+            cython.cast(OwnSource, source).change(self.selector, token, _interest_bits(interest), _option_bits(opts))
         elif _has_methods(source):
             _check(interest, opts)
             source.reregister(self, token, interest, opts)
@@ -71,9 +71,9 @@ class Registry:
 
         Raises `FileNotFoundError` if it is not registered, `ValueError` if it or the poll is closed.
         """
-        if isinstance(source, IoSource) and _is_our_own(source):
+        if isinstance(source, OwnSource) and _is_our_own(source):
             self.selector.check()
-            cython.cast(IoSource, source).leave(self.selector)
+            cython.cast(OwnSource, source).leave(self.selector)
         elif _has_methods(source):
             source.deregister(self)
         else:
@@ -112,10 +112,10 @@ def new_registry(selector):
 
 @cython.cfunc
 @cython.inline
-def _own(source) -> IoSource:
-    if not isinstance(source, IoSource):
+def _own(source) -> OwnSource:
+    if not isinstance(source, OwnSource):
         raise TypeError(f"not a source of metalio's own: {type(source).__name__}")
-    return cython.cast(IoSource, source)
+    return cython.cast(OwnSource, source)
 
 
 @cython.cfunc

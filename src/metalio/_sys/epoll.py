@@ -39,8 +39,9 @@ from cython.cimports.metalio._sys.linux import (
     epoll_pwait2,
     epoll_wait,
 )
-from cython.cimports.metalio._sys.selector import OPEN, Selector
+from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, Slot
+from cython.cimports.metalio._sys.user_space import OPEN
 from cython.cimports.metalio.events import Events, Ready
 from cython.cimports.posix.unistd import close
 
@@ -145,7 +146,7 @@ class EpollSelector(Selector):
     def wait(self, events, timeout):
         global _has_pwait2
         into: cython.pointer[epoll_event] = _raw(events)
-        most: cython.int = cython.cast(cython.int, events.capacity)
+        most: cython.int = cython.cast(cython.int, events.limit)
         count: cython.int
         if timeout <= 0:
             count = epoll_wait(self.epfd, into, most, 0 if timeout == 0 else -1)

@@ -16,7 +16,43 @@ cdef extern from *:
     #if defined(Py_GIL_DISABLED)
     #define metalio_claim(p) metalio_exchange((p), 1)
     #define metalio_release(p) metalio_exchange((p), 0)
+    #if defined(_MSC_VER)
+    #define metalio_load(p) ((int)_InterlockedOr((long volatile *)(p), 0))
+    #define metalio_load_pointer(p) (*(void *volatile *)(p))
+    static inline int metalio_swap_if(int *p, int *expected, int value) {
+        int before = (int)_InterlockedCompareExchange((long volatile *)p, value, *expected);
+        int done = before == *expected;
+        *expected = before;
+        return done;
+    }
+    static inline int metalio_swap_pointer_if(void *p, void *expected, void *value) {
+        void *before = _InterlockedCompareExchangePointer((void *volatile *)p, value, *(void **)expected);
+        int done = before == *(void **)expected;
+        *(void **)expected = before;
+        return done;
+    }
     #else
+    #define metalio_load(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+    #define metalio_load_pointer(p) __atomic_load_n((void **)(p), __ATOMIC_SEQ_CST)
+    #define metalio_swap_if(p, expected, value) \
+        __atomic_compare_exchange_n((p), (expected), (value), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+    #define metalio_swap_pointer_if(p, expected, value) \
+        __atomic_compare_exchange_n((void **)(p), (void **)(expected), (void *)(value), 0, \
+                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+    #endif
+    #else
+    #define metalio_load(p) (*(p))
+    #define metalio_load_pointer(p) (*(void **)(p))
+    static inline int metalio_swap_if(int *p, int *expected, int value) {
+        if (*p != *expected) { *expected = *p; return 0; }
+        *p = value;
+        return 1;
+    }
+    static inline int metalio_swap_pointer_if(void *p, void *expected, void *value) {
+        if (*(void **)p != *(void **)expected) { *(void **)expected = *(void **)p; return 0; }
+        *(void **)p = value;
+        return 1;
+    }
     static inline int metalio_claim(int *p) { int before = *p; *p = 1; return before; }
     #define metalio_release(p) (*(p) = 0)
     #endif
@@ -90,6 +126,12 @@ cdef extern from *:
     # Whether somebody else had claimed it before; and giving it back.
     int claim "metalio_claim"(int *place) noexcept
     int release "metalio_release"(int *place) noexcept
+    # For what is only touched by threads that hold the GIL, and so is atomic by itself where there is one.  Sequentially
+    # consistent.  The second two store if what is there is what was expected, and else tell what is.
+    int load "metalio_load"(int *place) noexcept
+    void *load_pointer "metalio_load_pointer"(void *place) noexcept
+    bint swap_if "metalio_swap_if"(int *place, int *expected, int value) noexcept
+    bint swap_pointer_if "metalio_swap_pointer_if"(void *place, void *expected, void *value) noexcept
     ctypedef struct Section "metalio_section":
         pass
     void lock "metalio_lock"(Section *section, object thing) noexcept

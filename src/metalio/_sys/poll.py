@@ -33,8 +33,9 @@ from cython.cimports.metalio._sys.bits import (
     WRITABLE,
 )
 from cython.cimports.metalio._sys.file_id import FileId, identify
-from cython.cimports.metalio._sys.selector import OPEN, Selector
+from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record
+from cython.cimports.metalio._sys.user_space import OPEN
 
 
 @cython.final
@@ -204,7 +205,7 @@ class PollSelector(Selector):
             left -= 1
         index: cython.Py_ssize_t = self.turn if self.turn < total else 1
         unseen: cython.Py_ssize_t = total - 1
-        while unseen and left and events.count < events.capacity:
+        while unseen and left and events.count < events.limit:
             unseen -= 1
             if fds[index].revents:
                 left -= 1

@@ -1,30 +1,19 @@
 from libc.stdint cimport int64_t, uint32_t
 
-from metalio._sys.table cimport Record, Table
+from metalio._sys.table cimport Record
+from metalio._sys.user_space cimport UserSpace
 from metalio.events cimport Events, Ready
 
 
-cdef enum State:
-    OPEN = 0
-    CLOSED = 1
-    FORKED = 2
-
-
-cdef class Selector:
+cdef class Selector(UserSpace):
     cdef object __weakref__
-    cdef Table table
     # Under which _alive has it.
     cdef object identity
-    cdef int state
-    # How many threads sleep in the kernel.
-    cdef Py_ssize_t sleepers
     # Set by the first wake(), cleared before its event is delivered.
     cdef int wake_pending
     cdef Record waker
     # The key under which the waker's events are found: a descriptor of the selector's own.
     cdef int wake_key
-    # Changes when the kernel's set is replaced.
-    cdef int instance
 
     # What a platform brings.
     cdef int supports(self, int interest, int options, bint foreign) except -1
@@ -35,12 +24,10 @@ cdef class Selector:
     cdef int prepare(self, Events events) except -1
     cdef int wait(self, Events events, int64_t timeout) noexcept nogil
     cdef int collect(self, Events events, int count, bint exact) except -1
-    cdef int ring(self) noexcept
     cdef int shut(self) except -1
     cdef int descriptor(self) except -2
 
     # What all of them share.
-    cdef int check(self) except -1
     cdef int enter(self, Record record) except -1
     cdef int change(self, Record record, object token, int interest, int options) except -1
     cdef int leave(self, Record record, bint forgiving) except -1
@@ -48,6 +35,7 @@ cdef class Selector:
     cdef int select(self, Events events, int64_t timeout, bint interruptible) except -1
     cdef int fill(self, Events events, int64_t timeout, bint interruptible) except -1
     cdef int look(self, Events events) except -1
+    cdef int64_t pause(self, int64_t timeout) noexcept
     cdef bint look_longer(self, Events events, int64_t begin, int64_t timeout) except -1
     cdef int attach_waker(self, Record record) except -1
     cdef int detach_waker(self, Record record) except -1

@@ -14,10 +14,11 @@ import cython
 from cython.cimports.cpython.exc import PyErr_CheckSignals
 from cython.cimports.libc.errno import EINTR, ENOENT
 from cython.cimports.libc.stdint import INT64_MAX
-from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, LEVEL, ONESHOT, PRIORITY, READABLE
+from cython.cimports.metalio._sys.bits import READABLE
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import claim, exchange, release
-from cython.cimports.metalio._sys.table import Record, Table
+from cython.cimports.metalio._sys.table import Record, check_request
+from cython.cimports.metalio._sys.user_space import CLOSED, FORKED, OPEN, UserSpace
 
 from metalio._sys.errors import os_error, registration_error
 
@@ -32,13 +33,12 @@ _alive: dict = {}
 
 
 @cython.cclass
-class Selector:
+class Selector(UserSpace):
     """The abstract selector: a table of registrations and a way to wait for them."""
 
     name = "none"
 
     def __cinit__(self):
-        self.table = Table.__new__(Table)
         self.identity = id(self)
         _alive[self.identity] = weakref.ref(self)
 
@@ -87,10 +87,6 @@ class Selector:
         """
         raise NotImplementedError
 
-    def ring(self):
-        """Wake a sleeper; 0, or the number of an error."""
-        return ENOENT
-
     def shut(self):
         """Close all descriptors."""
         return 0
@@ -109,7 +105,7 @@ class Selector:
         raise ValueError("this Poll is closed")
 
     def enter(self, record):
-        _check_request(record.interest, record.options)
+        check_request(record.interest, record.options)
         self.supports(record.interest, record.options, record.foreign)
         displaced: Record = None
         with cython.critical_section(self.table):
@@ -125,7 +121,7 @@ class Selector:
         return 0
 
     def change(self, record, token, interest, options):
-        _check_request(interest, options)
+        check_request(interest, options)
         self.supports(interest, options, record.foreign)
         error: cython.int = 0
         old = token
@@ -229,6 +225,7 @@ class Selector:
             raise RuntimeError("these Events are being filled by another poll: give each thread its own")
         try:
             events.count = 0
+            events.limit = events.capacity
             if events.table is not self.table:
                 events.table = self.table
             count: cython.int = self.fill(events, timeout, interruptible)
@@ -244,18 +241,26 @@ class Selector:
         while count > 0 and events.count == 0:
             with cython.critical_section(self.table):
                 self.check()
+                events.limit = self.room(events) if self.has_ready() else events.capacity
                 self.prepare(events)
-                count = self.wait(events, 0)
-                if count > 0:
-                    self.collect(events, count, True)
+                count = 1
+                if events.limit:
+                    count = self.wait(events, 0)
+                    if count > 0:
+                        self.collect(events, count, True)
+                if self.first != cython.NULL:
+                    self.gather(events)
+        events.limit = events.capacity
         if count < 0 and count != -EINTR:
             raise os_error(-count)
         return cython.cast(cython.int, events.count)
 
     def fill(self, events, timeout, interruptible):
+        if self.alarm != INT64_MAX:
+            self.expire()
         # Where the last poll found events the next one is likely to: a look costs less than giving up the GIL, which
         # another thread may keep for milliseconds.
-        if timeout == 0 or events.hot:
+        if timeout == 0 or events.hot or self.has_ready():
             self.look(events)
             if timeout == 0 or events.count:
                 return cython.cast(cython.int, events.count)
@@ -272,36 +277,43 @@ class Selector:
         while True:
             # A signal that came since the last bytecode would not end the sleep that follows, so its handler runs now.
             PyErr_CheckSignals()
+            count = 0
             with cython.critical_section(self.table):
                 self.check()
                 self.prepare(events)
                 instance: cython.int = self.instance
-                self.sleepers += 1
-            with cython.nogil:
-                count = self.wait(events, remaining)
-                woken = now()
-            events.contended = now() - woken > _CONTENTION
-            with cython.critical_section(self.table):
-                self.sleepers -= 1
-                if self.state != OPEN:
-                    self.last_one_out()
-                else:
-                    if count > 0:
-                        self.collect(events, count, False)
-                    if instance != self.instance and self.sleepers:
-                        # A ring wakes one of those who still wait on what was replaced; it passes the word on.  Not
-                        # before collect(), which takes a ring away.
-                        self.ring()
-            self.check()
-            if events.count:
-                return cython.cast(cython.int, events.count)
+                asleep: cython.bint = self.fall_asleep()
+                pause: cython.longlong = self.pause(remaining)
+            if asleep:
+                with cython.nogil:
+                    count = self.wait(events, pause)
+                    woken = now()
+                events.contended = now() - woken > _CONTENTION
+                with cython.critical_section(self.table):
+                    self.wake_up()
+                    if self.state != OPEN:
+                        self.last_one_out()
+                    else:
+                        if count > 0:
+                            self.collect(events, count, False)
+                        if instance != self.instance and self.sleepers:
+                            # A ring wakes one of those who still wait on what was replaced; it passes the word on.  Not
+                            # before collect(), which takes a ring away.
+                            self.ring()
+                        if self.has_ready():
+                            self.gather(events)
+                self.check()
+                if events.count:
+                    return cython.cast(cython.int, events.count)
             if count == -EINTR:
                 PyErr_CheckSignals()
                 if interruptible and threading.current_thread() is threading.main_thread():
                     raise InterruptedError(EINTR, "interrupted by a signal")
             elif count < 0:
                 raise os_error(-count)
-            elif count > 0:
+            if self.alarm != INT64_MAX:
+                self.expire()
+            if count > 0 or self.has_ready():
                 # A ring, or something stale.  If it is the latter the kernel would report it for ever: look.
                 self.look(events)
                 if events.count:
@@ -312,6 +324,13 @@ class Selector:
                     # A signal handler, or another thread, may have closed it meanwhile.
                     self.check()
                     return 0
+
+    def pause(self, timeout):
+        """How long to sleep at the most: until the timeout, or the next deadline of a source."""
+        if self.alarm == INT64_MAX:
+            return timeout
+        left: cython.longlong = max(self.alarm - now(), 0)
+        return left if timeout < 0 or left < timeout else timeout
 
     def look_longer(self, events, begin, timeout):
         """Where giving up the GIL was expensive, give those who are about to answer a moment first."""
@@ -332,11 +351,13 @@ class Selector:
                 forked: cython.bint = self.state == FORKED
                 self.state = CLOSED
                 records = self.table.clear()
+                records += self.close_nodes()
                 self.waker = None
                 if not forked:
                     self.last_one_out()
         for entry in records:
-            cython.cast(Record, entry).take_token()
+            if isinstance(entry, Record):
+                cython.cast(Record, entry).take_token()
         return 0
 
     def last_one_out(self):
@@ -351,7 +372,7 @@ class Selector:
     def forget(self):
         """In the child of a fork: the kernel's set is the parent's, and so are those who sleep on it."""
         self.state = FORKED
-        self.sleepers = 0
+        self.forget_nodes()
         # Sources that the child goes on using can be registered anew; the tokens stay until this is closed.
         for entry in self.table.records:
             record: Record = entry
@@ -359,19 +380,6 @@ class Selector:
                 record.live = False
         self.shut()
         return 0
-
-
-@cython.cfunc
-@cython.exceptval(-1)
-def _check_request(interest: cython.int, options: cython.int) -> cython.int:
-    if (options & (EDGE | LEVEL)) == (EDGE | LEVEL):
-        raise ValueError("EDGE and LEVEL exclude each other")
-    if options & EXCLUSIVE:
-        if options & ONESHOT:
-            raise ValueError("EXCLUSIVE cannot be combined with ONESHOT: it cannot be armed again")
-        if interest & PRIORITY:
-            raise ValueError("EXCLUSIVE cannot be combined with Interest.PRIORITY")
-    return 0
 
 
 def _forget_all():

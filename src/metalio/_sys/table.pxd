@@ -40,6 +40,11 @@ cdef struct Slot:
     PyObject *record
 
 
+cdef enum:
+    # In the key of an event: it is of user space, and the rest is its place among those.
+    USER = 1 << 31
+
+
 cdef class Table:
     cdef list records
     # As long as the list.
@@ -49,8 +54,11 @@ cdef class Table:
     # Counts the registrations that ended or changed: tells a stale event that was already on its way from one that
     # the kernel will go on reporting.
     cdef uint64_t departures
+    # The same for the sources of user space, once there are any.
+    cdef Table users
 
     cdef uint32_t next_generation(self) noexcept
+    cdef PyObject *user_token(self, uint32_t key, uint32_t generation) noexcept
     cdef int note(self, Record record) noexcept
     cdef Record at(self, Py_ssize_t key)
     cdef Record put(self, Record record)
@@ -60,3 +68,6 @@ cdef class Table:
 
 
 cdef Record new_record(int fd, object token, int interest, int options, bint foreign)
+
+# Raises for a combination of interest and options that makes no sense.
+cdef int check_request(int interest, int options) except -1

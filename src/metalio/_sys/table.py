@@ -12,7 +12,7 @@ import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawRealloc
 from cython.cimports.cpython.ref import PyObject
 from cython.cimports.libc.string import memset
-from cython.cimports.metalio._sys.bits import EDGE, ONESHOT, PRIORITY
+from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, LEVEL, ONESHOT, PRIORITY
 
 
 @cython.final
@@ -48,6 +48,15 @@ class Table:
         if self.generation == 0:
             self.generation = 1
         return self.generation
+
+    def user_token(self, key, generation):
+        """The token of an event of user space (borrowed), or `NULL` if that is stale."""
+        index: cython.size_t = key & ~USER
+        if not key & USER or self.users is None or index >= cython.cast(cython.size_t, self.users.size):
+            return cython.NULL
+        if self.users.slots[index].generation != generation:
+            return cython.NULL
+        return self.users.slots[index].token
 
     def at(self, key):
         if key < 0 or key >= self.size:
@@ -121,3 +130,14 @@ def new_record(fd, token, interest, options, foreign):
     record.options = options
     record.foreign = foreign
     return record
+
+
+def check_request(interest, options):
+    if (options & (EDGE | LEVEL)) == (EDGE | LEVEL):
+        raise ValueError("EDGE and LEVEL exclude each other")
+    if options & EXCLUSIVE:
+        if options & ONESHOT:
+            raise ValueError("EXCLUSIVE cannot be combined with ONESHOT: it cannot be armed again")
+        if interest & PRIORITY:
+            raise ValueError("EXCLUSIVE cannot be combined with Interest.PRIORITY")
+    return 0

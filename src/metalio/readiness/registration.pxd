@@ -1,0 +1,5 @@
+from metalio.user_source cimport UserSource
+
+
+cdef class Registration(UserSource):
+    pass

@@ -1,0 +1,9 @@
+from typing import Never, final
+
+from metalio.interest import Interest
+
+@final
+class SetReadiness:
+    def __init__(self, impossible: Never, /) -> None: ...
+    def set_readiness(self, readiness: Interest | None) -> None: ...
+    def readiness(self) -> Interest | None: ...
