@@ -83,8 +83,7 @@ class Poll:
         fd: cython.int = self.selector.descriptor()
         if fd < 0:
             raise io.UnsupportedOperation(f"the selector {self.selector.name!r} has no descriptor")
-        # From now on somebody else may wait for it, who hears of sources of user space by the bell only.
-        self.selector.nested = True
+        self.selector.nest()
         return fd
 
     @property

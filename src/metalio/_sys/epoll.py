@@ -17,7 +17,7 @@ stream on which it was seen renews its registration after a short read.
 import cython
 from cython.cimports.libc.errno import EBADF, EINVAL, ENOENT, ENOSYS, EPERM, errno
 from cython.cimports.libc.limits import INT_MAX
-from cython.cimports.libc.stdint import uint32_t, uint64_t
+from cython.cimports.libc.stdint import INT64_MAX, uint32_t, uint64_t
 from cython.cimports.metalio._sys.bell import Bell
 from cython.cimports.metalio._sys.bits import AIO, EDGE, EXCLUSIVE, LIO, ONESHOT, PRIORITY, READABLE, WRITABLE
 from cython.cimports.metalio._sys.linux import (
@@ -38,6 +38,8 @@ from cython.cimports.metalio._sys.linux import (
     epoll_event,
     epoll_pwait2,
     epoll_wait,
+    new_timer,
+    set_timer,
 )
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, Slot
@@ -47,7 +49,9 @@ from cython.cimports.posix.unistd import close
 
 from metalio._sys.errors import os_error
 
-_BELL = cython.declare(uint64_t, 0xFFFFFFFF)  # no descriptor has this key
+# No descriptor has these keys.
+_BELL = cython.declare(uint64_t, 0xFFFFFFFF)
+_CLOCK = cython.declare(uint64_t, 0xFFFFFFFE)
 _MILLISECOND = cython.declare(cython.longlong, 1_000_000)
 # Below this a part of a millisecond matters enough to pay for the dearer system call; above it is rounded up.
 _FINE = cython.declare(cython.longlong, 100 * 1_000_000)
@@ -73,18 +77,21 @@ class EpollSelector(Selector):
     name = "epoll"
 
     def __cinit__(self):
+        self.clock = -1
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
         if self.epfd < 0:
             raise os_error(errno)
         self.bell = Bell()
         self.wake_key = self.bell.read_fd
-        error: cython.int = self.watch_bell(self.epfd)
+        error: cython.int = self.watch(self.epfd, self.bell.read_fd, _BELL)
         if error:
             raise os_error(error)
 
     def __dealloc__(self):
         if self.epfd >= 0:
             close(self.epfd)
+        if self.clock >= 0:
+            close(self.clock)
 
     # -- Registrations ------------------------------------------------------------------------------------------------
 
@@ -191,6 +198,9 @@ class EpollSelector(Selector):
                 if self.bell.needs_drain:
                     self.bell.drain()
                 entry += self.add_wake(entry)
+            elif key == _CLOCK:
+                # What is due was looked for before the kernel was asked, or will be after.
+                continue
             elif exact and self.silence(key):
                 replace = True
         events.count = entry - events.entries
@@ -222,7 +232,9 @@ class EpollSelector(Selector):
         fresh: cython.int = epoll_create1(EPOLL_CLOEXEC)
         if fresh < 0:
             raise os_error(errno, "an epoll set with a closed descriptor in it cannot be replaced")
-        error: cython.int = self.watch_bell(fresh)
+        error: cython.int = self.watch(fresh, self.bell.read_fd, _BELL)
+        if error == 0 and self.clock >= 0:
+            error = self.watch(fresh, self.clock, _CLOCK)
         for entry in self.table.records:
             record: Record = entry
             if error:
@@ -259,14 +271,31 @@ class EpollSelector(Selector):
             return 0
         return errno
 
-    # -- The bell -----------------------------------------------------------------------------------------------------
+    # -- Bell and clock -----------------------------------------------------------------------------------------------
 
-    def watch_bell(self, epfd):
+    def watch(self, epfd, fd, key):
         event: epoll_event
-        # Every ring is an edge of its own, so an eventfd never has to be read.
+        # Every ring is an edge of its own, and so is every time that the clock is set to: neither has to be read.
         event.events = EPOLLIN | EPOLLET
-        event.data.u64 = _BELL
-        return errno if epoll_ctl(epfd, EPOLL_CTL_ADD, self.bell.read_fd, cython.address(event)) < 0 else 0
+        event.data.u64 = key
+        return errno if epoll_ctl(epfd, EPOLL_CTL_ADD, fd, cython.address(event)) < 0 else 0
+
+    def set_clock(self, deadline):
+        error: cython.int = 0
+        if self.clock < 0:
+            if deadline == INT64_MAX:
+                return 0
+            clock: cython.int = new_timer()
+            error = errno if clock < 0 else self.watch(self.epfd, clock, _CLOCK)
+            if error == 0:
+                self.clock = clock
+            elif clock >= 0:
+                close(clock)
+        if error == 0 and set_timer(self.clock, deadline) < 0:
+            error = errno
+        if error:
+            raise os_error(error, "a poll within a poll needs a timerfd for its timers")
+        return 0
 
     def ring(self):
         return self.bell.ring()
@@ -275,6 +304,9 @@ class EpollSelector(Selector):
         if self.epfd >= 0:
             close(self.epfd)
             self.epfd = -1
+        if self.clock >= 0:
+            close(self.clock)
+            self.clock = -1
         if self.bell is not None:
             self.bell.close()
         return 0

@@ -36,6 +36,9 @@ cdef extern from *:
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
     #include <sys/syscall.h>
+    #include <sys/timerfd.h>
+    #include <string.h>
+    #include <time.h>
     #include <unistd.h>
     #ifndef EPOLLEXCLUSIVE
     #define EPOLLEXCLUSIVE (1u << 28)
@@ -53,6 +56,17 @@ cdef extern from *:
         return -1;
     #endif
     }
+    /* At a time on the clock of clock.pxd, or never (INT64_MAX). */
+    static inline int metalio_set_timer(int fd, int64_t deadline) {
+        struct itimerspec when;
+        memset(&when, 0, sizeof when);
+        if (deadline != INT64_MAX) {
+            when.it_value.tv_sec = deadline / 1000000000;
+            when.it_value.tv_nsec = deadline % 1000000000;
+        }
+        return timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL);
+    }
+    #define metalio_new_timer() timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)
     """
     enum:
         EPOLLEXCLUSIVE
@@ -61,3 +75,5 @@ cdef extern from *:
     enum:
         O_CLOEXEC
     int epoll_pwait2 "metalio_epoll_pwait2"(int epfd, epoll_event *events, int most, int64_t nanoseconds) nogil
+    int new_timer "metalio_new_timer"() nogil
+    int set_timer "metalio_set_timer"(int fd, int64_t deadline) nogil

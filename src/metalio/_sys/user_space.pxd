@@ -77,6 +77,7 @@ cdef class UserSpace:
 
     cdef int check(self) except -1
     cdef int ring(self) noexcept
+    cdef int set_clock(self, int64_t deadline) except -1
 
     cdef int enter_node(self, Node node, Record record) except -1
     cdef int change_node(self, Node node, object token, int interest, int options) except -1
@@ -97,6 +98,7 @@ cdef class UserSpace:
     cdef bint fall_asleep(self) noexcept
     cdef int wake_up(self) noexcept
 
+    cdef int nest(self) except -1
     cdef int reschedule(self) except -1
     cdef int64_t earliest(self) noexcept
     cdef int expire(self) except -1

@@ -1,29 +1,29 @@
 """Sources that are made ready by the program itself, and the queue in which they wait for a poll.
 
-A source is a `Node`.  Whoever makes it ready (a producer, in any thread) pushes it onto a stack; the poll takes the whole
-stack at once, turns it round, and appends it to its chain, from which events are gathered in turn.  A node is in at
-most one of the two, so queuing allocates nothing, and a source that is made ready often is queued once.
+A source is a `Node`.  Whoever makes it ready (a producer, in any thread) pushes it onto a stack; the poll takes the
+whole stack at once, turns it round, and appends it to its chain, from which events are gathered in turn.  A node is in
+at most one of the two, so queuing allocates nothing, and a source that is made ready often is queued once.
 
-**Nothing is lost.**  A node's state is one word that is only ever changed by compare-and-swap: what it is ready for, what
-it is armed for, and QUEUED.  Whoever sets QUEUED, and nobody else, pushes the node.  A poll clears QUEUED by the same
-swap that tells it what the node is ready for.  So a producer that finds QUEUED set has changed the word before that
-swap, and the poll sees its readiness; one that finds it clear queues the node again.  The swap is done even where it
-changes nothing, since it also publishes what the producer did before: all of it is sequentially consistent, and an
+**Nothing is lost.**  A node's state is one word that is only ever changed by compare-and-swap: what it is ready for,
+what it is armed for, and QUEUED.  Whoever sets QUEUED, and nobody else, pushes the node.  A poll clears QUEUED by the
+same swap that tells it what the node is ready for.  So a producer that finds QUEUED set has changed the word before
+that swap, and the poll sees its readiness; one that finds it clear queues the node again.  The swap is done even where
+it changes nothing, since it also publishes what the producer did before: all of it is sequentially consistent, and an
 operation on the word synchronises with every later one.
 
-**Nobody oversleeps.**  The head of the stack also says whether a poll sleeps: it is NULL (empty), the oldest of a stack of
-nodes, or the mark ASLEEP.  A poll turns NULL into ASLEEP before it sleeps, and does not sleep if it finds nodes.  A
+**Nobody oversleeps.**  The head of the stack also says whether a poll sleeps: it is NULL (empty), the newest of a stack
+of nodes, or the mark ASLEEP.  A poll turns NULL into ASLEEP before it sleeps, and does not sleep if it finds nodes.  A
 producer that replaces ASLEEP rings, once; those that come after it find a node there, and need not.  There is no moment
 between looking and sleeping, because it is one swap.
 
-**Several polls at once** take turns under the lock of the table; only producers come without it.  ASLEEP stands there as
-long as one of them sleeps.  A ring wakes one of them.  If that one cannot take all that is ready, or another one came
-before it, whoever leaves nodes in the chain rings for the next sleeper.
+**Several polls at once** take turns under the lock of the table; only producers come without it.  ASLEEP stands there
+as long as one of them sleeps.  A ring wakes one of them.  If that one cannot take all that is ready, or another one
+came before it, whoever leaves nodes in the chain rings for the next sleeper.
 
-**Lifetime.**  Stack and chain borrow their nodes, which `nodes` keeps alive until they are neither registered nor queued.
-A producer may be between its swap and its push, which is a few instructions; who has to know that there is none (to
-close, or to move a node to another poll) disarms the nodes, so that nobody begins, and waits until all that are QUEUED
-have turned up.  With a GIL that is never.
+**Lifetime.**  Stack and chain borrow their nodes, which `nodes` keeps alive until they are neither registered nor
+queued. A producer may be between its swap and its push, which is a few instructions; who has to know that there is none
+(to close, or to move a node to another poll) disarms the nodes, so that nobody begins, and waits until all that are
+QUEUED have turned up.  With a GIL that is never.
 """
 
 import cython
@@ -112,6 +112,10 @@ class UserSpace:
         """Wake a sleeper; 0, or the number of an error."""
         return ENOENT
 
+    def set_clock(self, deadline):
+        """Make the poll's own descriptor readable at that time; the lock is held."""
+        return 0
+
     # -- Registrations ------------------------------------------------------------------------------------------------
 
     def enter_node(self, node, record):
@@ -187,6 +191,7 @@ class UserSpace:
                 node.arm(0)
                 if node.timed:
                     self.timed = [entry for entry in self.timed if entry is not node]
+                    self.alarm = self.earliest()
                 self.discharge(node)
         return was
 
@@ -288,9 +293,7 @@ class UserSpace:
         head: cython.p_void = load_pointer(cython.address(self.head))
         while True:
             node.next = cython.NULL if head == asleep else cython.cast(cython.pointer[PyObject], head)
-            if swap_pointer_if(
-                cython.address(self.head), cython.address(head), cython.cast(cython.p_void, node)
-            ):
+            if swap_pointer_if(cython.address(self.head), cython.address(head), cython.cast(cython.p_void, node)):
                 return head == asleep
 
     def alert(self):
@@ -413,6 +416,18 @@ class UserSpace:
             swap_pointer_if(cython.address(self.head), cython.address(asleep), cython.NULL)
         return 0
 
+    def nest(self):
+        """From now on somebody else may wait for this poll, on its own descriptor: ring as if a thread slept."""
+        with cython.critical_section(self.table):
+            if not self.nested:
+                self.nested = True
+                head: cython.p_void = cython.NULL
+                swap_pointer_if(cython.address(self.head), cython.address(head), cython.cast(cython.p_void, self))
+                if self.has_ready():
+                    self.ring()
+                self.set_clock(self.alarm)
+        return 0
+
     # -- Deadlines ----------------------------------------------------------------------------------------------------
 
     def reschedule(self):
@@ -429,6 +444,8 @@ class UserSpace:
                     # All of them: the one that hears of it first may have left before it is time.
                     self.instance += 1
                     error = self.ring()
+                if self.nested:
+                    self.set_clock(self.alarm)
         if error:
             raise os_error(error)
         return 0
@@ -457,6 +474,8 @@ class UserSpace:
                 node.expire(moment)
         with cython.critical_section(self.table):
             self.alarm = self.earliest()
+            if self.nested:
+                self.set_clock(self.alarm)
         return 0
 
 

@@ -11,12 +11,12 @@ from cython.cimports.metalio.user_source import UserSource
 class Registration(UserSource):
     """A source that is ready when the program says so.  `Registration.new()` makes one.
 
-    It is registered, reregistered and deregistered with a `Registry` as a socket is, with any interest, and `EDGE`, `LEVEL`
-    and `ONESHOT` mean the same (`EXCLUSIVE` raises `ValueError`).  What its `SetReadiness` said before it was registered
-    counts.  A program may have as many as it likes.
+    It is registered, reregistered and deregistered with a `Registry` as a socket is, with any interest, and `EDGE`,
+    `LEVEL` and `ONESHOT` mean the same (`EXCLUSIVE` raises `ValueError`).  What its `SetReadiness` said before it was
+    registered counts.  A program may have as many as it likes.
 
-    `close()`, or dropping it, deregisters it; its `SetReadiness` then has no effect any more.  Safe to use from any thread,
-    on every platform.
+    `close()`, or dropping it, deregisters it; its `SetReadiness` then has no effect any more.  Safe to use from any
+    thread, on every platform.
     """
 
     def __cinit__(self):

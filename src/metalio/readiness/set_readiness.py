@@ -2,7 +2,6 @@
 
 import cython
 from cython.cimports.metalio._sys.bits import ANY_INTEREST
-from cython.cimports.metalio._sys.user_space import Node
 from cython.cimports.metalio.interest import Interest, interest_of
 
 
@@ -21,9 +20,9 @@ class SetReadiness:
     def set_readiness(self, readiness):
         """Make the source ready for these interests, and for nothing else; `None`: for nothing.
 
-        Under `EDGE` every call that has in it what the source is registered for is an edge, as the arrival of data is at a
-        socket; calls that come before the poll reports it merge into one event, which tells of the last of them.  Under
-        `LEVEL` it is reported by every poll until something else is set.
+        Under `EDGE` every call that has in it what the source is registered for is an edge, as the arrival of data is
+        at a socket; calls that come before the poll reports it merge into one event, which tells of the last of them.
+        Under `LEVEL` it is reported by every poll until something else is set.
 
         Raises `TypeError` for anything that is no `Interest`, `OSError` if the poll cannot be woken.
         """
