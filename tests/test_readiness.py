@@ -664,6 +664,40 @@ def test_four_threads_in_one_poll_get_each_event_once(poll):
         assert seen_by_all.count(token) == rounds
 
 
+@pytest.mark.parametrize("opts", [PollOpt.EDGE, PollOpt.LEVEL, PollOpt.ONESHOT])
+def test_no_wake_up_is_lost(poll, opts):
+    """Three producers that go on only when they were answered: one that is not heard stops for ever."""
+    rounds = 500
+    halves = [source(poll, index, READABLE, opts) for index in range(3)]
+    asked, answered = [0] * 3, [threading.Semaphore(0) for _ in range(3)]
+
+    def produce(index):
+        for _ in range(rounds):
+            asked[index] += 1
+            halves[index][1].set_readiness(READABLE)
+            assert answered[index].acquire(timeout=PATIENCE)
+
+    workers = [Worker(produce, index) for index in range(3)]
+    events = Events(2)
+    heard = [0] * 3
+    while sum(heard) < 3 * rounds:
+        assert poll.poll(events, PATIENCE), (asked, heard)
+        for event in events:
+            index = event.token
+            registration, ready = halves[index]
+            if opts is PollOpt.LEVEL:
+                ready.set_readiness(None)
+            if asked[index] > heard[index]:
+                heard[index] += 1
+                if opts is PollOpt.ONESHOT:
+                    ready.set_readiness(None)
+                    poll.registry.reregister(registration, index, READABLE, opts)
+                answered[index].release()
+    for worker in workers:
+        worker.finish()
+    assert heard == [rounds] * 3
+
+
 @pytest.mark.parametrize("opts", [PollOpt.EDGE, PollOpt.ONESHOT])
 def test_one_event_wakes_one_of_four(poll, opts):
     _registration, ready = source(poll, 1, READABLE, opts)
