@@ -7,6 +7,8 @@ cdef class UserSource(OwnSource):
     # Made by the subclass, in __cinit__.
     cdef Node node
     cdef bint shut
+    # Whether a call to enter() is under way.
+    cdef bint entering
 
     cdef int check_registered(self, Selector selector) except -1
     cdef int finish(self) except -1

@@ -53,16 +53,25 @@ class UserSource(OwnSource):
     def enter(self, selector, token, interest, options):
         with cython.critical_section(self):
             self.require()
-            if self.node.record is not None and self.node.record.live:
+            if self.entering or (self.node.record is not None and self.node.record.live):
                 if self.selector is selector:
                     raise FileExistsError("this source is registered already; use reregister() to change it")
                 raise FileExistsError("this source is registered with another Poll; deregister it there first")
-            selector.enter_node(self.node, new_record(-1, token, interest, options, False))
+            # Waiting for the lock of the poll lets go of this one.
+            self.entering = True
+            self.selector = selector
+            try:
+                selector.enter_node(self.node, new_record(-1, token, interest, options, False))
+            except BaseException:
+                self.selector = None
+                raise
+            finally:
+                self.entering = False
             if self.shut:
-                # By a finaliser that ran meanwhile.
+                # By another thread, or a finaliser that ran meanwhile.
+                self.selector = None
                 selector.leave_node(self.node)
                 raise closed_error(self)
-            self.selector = selector
         return 0
 
     def change(self, selector, token, interest, options):
