@@ -91,6 +91,7 @@ def test_c_source_has_no_warnings(source):
 
 
 class TestAllocations:
+    @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="Cython's free lists need a GIL")
     @pytest.mark.parametrize("descriptors", [16, 400])
     def test_metalio_has_none(self, descriptors):
         figure = alloc.metalio(descriptors, 16, 200)

@@ -6,3 +6,5 @@ cdef class Poll:
     cdef object __weakref__
     cdef Selector selector
     cdef Registry _registry
+    # Whether close() was called: the selector may have been closed by the garbage collector already.
+    cdef bint done

@@ -6,7 +6,7 @@ import warnings
 import cython
 from cython.cimports.cpython.float import PyFloat_AS_DOUBLE
 from cython.cimports.libc.math import ceil
-from cython.cimports.metalio._sys.user_space import OPEN
+from cython.cimports.metalio._sys.user_space import FORKED, OPEN
 from cython.cimports.metalio.events import Events
 from cython.cimports.metalio.registry import new_registry
 
@@ -36,8 +36,8 @@ class Poll:
     def __del__(self):
         if self.selector is not None:
             try:
-                if self.selector.state == OPEN and warnings is not None:
-                    warnings.warn(f"unclosed {self!r}", ResourceWarning, 2, source=self)
+                if not self.done and self.selector.state != FORKED and warnings is not None:
+                    warnings.warn(f"unclosed <Poll on {self.selector.name}>", ResourceWarning, 2, source=self)
             finally:
                 self.selector.close()
 
@@ -96,6 +96,7 @@ class Poll:
 
         A thread that is waiting in `poll` gets `ValueError`.  Sources stay open, and can be registered elsewhere.
         """
+        self.done = True
         self.selector.close()
 
     def __enter__(self):
