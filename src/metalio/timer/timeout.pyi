@@ -1,0 +1,5 @@
+from typing import Never, final
+
+@final
+class Timeout:
+    def __init__(self, impossible: Never, /) -> None: ...
