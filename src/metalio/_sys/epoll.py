@@ -53,7 +53,8 @@ from metalio._sys.errors import os_error
 _BELL = cython.declare(uint64_t, 0xFFFFFFFF)
 _CLOCK = cython.declare(uint64_t, 0xFFFFFFFE)
 _MILLISECOND = cython.declare(cython.longlong, 1_000_000)
-# Below this a part of a millisecond matters enough to pay for the dearer system call; above it is rounded up.
+# Below this a part of a millisecond matters enough to pay for the dearer system call; above it is rounded up, unless it
+# is for a timer, which promises more.
 _FINE = cython.declare(cython.longlong, 100 * 1_000_000)
 _has_pwait2 = cython.declare(cython.bint, True)
 
@@ -159,7 +160,7 @@ class EpollSelector(Selector):
             count = epoll_wait(self.epfd, into, most, 0 if timeout == 0 else -1)
             return count if count >= 0 else -errno
         milliseconds: cython.longlong = (timeout + _MILLISECOND - 1) // _MILLISECOND
-        if _has_pwait2 and timeout < _FINE and timeout % _MILLISECOND:
+        if _has_pwait2 and timeout % _MILLISECOND and (timeout < _FINE or self.alarm != INT64_MAX):
             count = epoll_pwait2(self.epfd, into, most, timeout)
             if count >= 0:
                 return count
