@@ -38,6 +38,9 @@ cdef class Node:
 
     # From any thread: ready for these, or for nothing (0).
     cdef int set(self, int readiness) except -1
+    # The same, but sleepers are left to the caller, who may hold a lock and is to call alert() outside of that: of the
+    # space that is returned (borrowed; `NULL` if nobody has to be woken).
+    cdef PyObject *mark(self, int readiness) noexcept
     cdef int readiness(self) noexcept
     cdef bint queued(self) noexcept
     # A deadline has passed: make ready what is due, and bring the deadline up to date.  No lock is held.

@@ -47,6 +47,12 @@ class Node:
         self.deadline = INT64_MAX
 
     def set(self, readiness):
+        space: cython.pointer[PyObject] = self.mark(readiness)
+        if space != cython.NULL:
+            cython.cast(UserSpace, space).alert()
+        return 0
+
+    def mark(self, readiness):
         state: cython.int = load(cython.address(self.state))
         after: cython.int = 0
         while True:
@@ -55,9 +61,11 @@ class Node:
                 after |= QUEUED
             if swap_if(cython.address(self.state), cython.address(state), after):
                 break
-        if after & ~state & QUEUED and cython.cast(UserSpace, self.space).push(self):
-            cython.cast(UserSpace, self.space).alert()
-        return 0
+        if after & ~state & QUEUED:
+            space: cython.pointer[PyObject] = self.space
+            if cython.cast(UserSpace, space).push(self):
+                return space
+        return cython.NULL
 
     def readiness(self):
         return load(cython.address(self.state)) & READY
