@@ -1,0 +1,9 @@
+from typing import Never, final
+
+from metalio.user_source import UserSource
+
+@final
+class ReceiverCtl(UserSource):
+    def __init__(self, impossible: Never, /) -> None: ...
+    def dec(self) -> None: ...
+    def is_disconnected(self) -> bool: ...
