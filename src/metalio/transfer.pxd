@@ -19,6 +19,9 @@ cdef object peek_into(IoSource source, object buffer)
 # Bytes out: how many, None where it would block.
 cdef object give(IoSource source, object data)
 cdef object give_vector(IoSource source, object buffers)
+# Between a stream and a buffer of metalio.buf, or one that follows its protocols.
+cdef object take_buf(IoSource source, object buf)
+cdef object give_buf(IoSource source, object buf)
 # The result of a failed operation: None where it would block, else an exception.
 cdef object refuse(IoSource source, int error, int directions)
 cdef extern from "Python.h":

@@ -19,6 +19,7 @@ from cython.cimports.libc.errno import EAGAIN
 from cython.cimports.libc.string import memcpy
 from cython.cimports.metalio._sys.bits import PRIORITY, READABLE, WRITABLE
 from cython.cimports.metalio._sys.sockets import MSG_PEEK, iovec
+from cython.cimports.metalio.base_buf import BaseBuf
 from cython.cimports.metalio.io_source import IoSource
 
 from metalio._sys.errors import os_error
@@ -285,6 +286,156 @@ def _move_vector(
             source.deferred_out = 0
         return -error
     return _move(source, vectors, count, _LARGE if reading or total <= _LARGE else 0, reading)
+
+
+# -- Buffers with a position ------------------------------------------------------------------------------------------
+
+
+def take_buf(source, buf):
+    parts = cython.declare(iovec[2])
+    got: cython.Py_ssize_t
+    room: cython.Py_ssize_t
+    if not isinstance(buf, BaseBuf):
+        return _take_foreign(source, buf)
+    own: BaseBuf = buf
+    with cython.critical_section(source):
+        room = own.begin_fill(parts)
+        # No sooner than here, since the buffer's lock may have let others have this one.
+        if source.fd < 0 or room == 0:
+            own.end_fill(0)
+            source.require()
+            raise ValueError("this buffer is full")
+        if parts[1].iov_len == 0:
+            got = _pull(source, cython.cast(cython.p_char, parts[0].iov_base), room)
+        else:
+            got = _move_vector(source, parts, 2, room, True)
+        own.end_fill(got if got > 0 else 0)
+        if got < room:
+            if got < 0:
+                return refuse(source, -got, READABLE | PRIORITY)
+            if got > 0:
+                source.renew_short(READABLE | PRIORITY)
+        return got
+
+
+def give_buf(source, buf):
+    parts = cython.declare(iovec[2])
+    sent: cython.Py_ssize_t
+    left: cython.Py_ssize_t
+    if not isinstance(buf, BaseBuf):
+        return _give_foreign(source, buf)
+    own: BaseBuf = buf
+    with cython.critical_section(source):
+        left = own.begin_drain(parts)
+        if source.fd < 0 or left == 0:
+            own.end_drain(0)
+            source.require()
+            raise ValueError("this buffer is empty")
+        if parts[1].iov_len == 0:
+            sent = _push(source, cython.cast(cython.p_char, parts[0].iov_base), left)
+        else:
+            sent = _move_vector(source, parts, 2, left, False)
+        own.end_drain(sent if sent > 0 else 0)
+        if sent < left:
+            if sent < 0:
+                return refuse(source, -sent, WRITABLE)
+            source.renew_short(WRITABLE)
+        return sent
+
+
+@cython.cfunc
+def _take_foreign(source: IoSource, buf):
+    """Fill the buffer of another kind, piece by piece, as far as it had room in the beginning."""
+    moved: cython.Py_ssize_t = 0
+    size: cython.Py_ssize_t = 0
+    got: cython.Py_ssize_t = 0
+    if not hasattr(buf, "mut_bytes"):
+        raise TypeError(f"expected a buffer that has mut_bytes(), not {type(buf).__name__}; see metalio.buf.wrap_mut")
+    source.require()
+    room: cython.Py_ssize_t = buf.remaining()
+    if room <= 0:
+        raise ValueError("this buffer is full")
+    while moved < room and got == size:
+        got = _move_piece(source, buf.mut_bytes(), room - moved, cython.address(size), True)
+        if got <= 0:
+            break
+        moved += got
+        buf.advance(got)
+    return _settle(source, moved, room, size, got, READABLE | PRIORITY)
+
+
+@cython.cfunc
+def _give_foreign(source: IoSource, buf):
+    moved: cython.Py_ssize_t = 0
+    size: cython.Py_ssize_t = 0
+    sent: cython.Py_ssize_t = 0
+    if not hasattr(buf, "bytes"):
+        raise TypeError(f"expected a buffer that has bytes(), not {type(buf).__name__}; see metalio.buf.wrap")
+    source.require()
+    left: cython.Py_ssize_t = buf.remaining()
+    if left <= 0:
+        raise ValueError("this buffer is empty")
+    while moved < left and sent == size:
+        sent = _move_piece(source, buf.bytes(), left - moved, cython.address(size), False)
+        if sent <= 0:
+            break
+        moved += sent
+        buf.advance(sent)
+    return _settle(source, moved, left, size, sent, WRITABLE)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=True)
+def _move_piece(
+    source: IoSource,
+    piece,
+    most: cython.Py_ssize_t,
+    size: cython.pointer[cython.Py_ssize_t],
+    reading: cython.bint,
+) -> cython.Py_ssize_t:
+    """Move up to so many bytes: how many, or the negative number of an error.  No code of others runs in here."""
+    view: Py_buffer
+    done: cython.Py_ssize_t = 0
+    with cython.critical_section(source):
+        borrow(piece, cython.address(view), reading)
+        size[0] = view.len if view.len < most else most
+        if source.fd >= 0 and size[0]:
+            if reading:
+                done = _pull(source, cython.cast(cython.p_char, view.buf), size[0])
+            else:
+                done = _push(source, cython.cast(cython.p_char, view.buf), size[0])
+        PyBuffer_Release(cython.address(view))
+        source.require()
+    return done
+
+
+@cython.cfunc
+def _settle(
+    source: IoSource,
+    moved: cython.Py_ssize_t,
+    wanted: cython.Py_ssize_t,
+    size: cython.Py_ssize_t,
+    last: cython.Py_ssize_t,
+    directions: cython.int,
+):
+    """The result of a transfer by pieces, of which the last one moved `last` of `size` bytes."""
+    with cython.critical_section(source):
+        if moved == 0:
+            if size == 0:
+                raise ValueError("this buffer says that it has bytes remaining, and gives none")
+            return refuse(source, -last, directions) if last < 0 else 0
+        if last < 0 and last != -EAGAIN:
+            if directions & READABLE:
+                source.deferred = -last
+            else:
+                source.deferred_out = -last
+        if size == 0:
+            # It gave less than it had said.  So the transfer is short, and yet there may be more.
+            if source.record is not None and source.record.live:
+                source.renew(directions)
+        elif moved < wanted:
+            source.renew_short(directions)
+    return moved
 
 
 # -- The one loop beneath ---------------------------------------------------------------------------------------------

@@ -22,11 +22,13 @@ from cython.cimports.metalio._sys.sockets import (
 from cython.cimports.metalio.net.socket import Socket
 from cython.cimports.metalio.transfer import (
     give,
+    give_buf,
     give_vector,
     peek,
     peek_into,
     take,
     take_all,
+    take_buf,
     take_into,
     take_vector,
 )
@@ -62,6 +64,17 @@ class Stream(Socket):
         """Read into several writable buffers, one after the other; as `readinto`.  readv(2)."""
         return take_vector(self, buffers)
 
+    def read_buf(self, buf):
+        """Read into the room of a `MutBuf`, which goes on by as much: how many bytes.
+
+        0 at the end of the stream, `None` where it would block.  Less than there was room for means that all there was
+        has been read.  Also takes a `RingBuf`, whose room is filled in one system call where it wraps around.
+        recv(2), readv(2).
+
+        Raises `ValueError` if the buffer is full.
+        """
+        return take_buf(self, buf)
+
     def peek(self, size):
         """The same as `read`, but the bytes stay there (`MSG_PEEK`)."""
         return peek(self, size)
@@ -80,6 +93,16 @@ class Stream(Socket):
     def writev(self, buffers):
         """Write several buffers, one after the other; as `write`.  sendmsg(2)."""
         return give_vector(self, buffers)
+
+    def write_buf(self, buf):
+        """Write what is left in a `Buf`, which goes on by as much: how many bytes, or `None` where it would block.
+
+        Less than there was means that no more could be written now.  Also takes a `RingBuf`, whose content is written
+        in one system call where it wraps around.  send(2), sendmsg(2).
+
+        Raises `ValueError` if the buffer is empty.
+        """
+        return give_buf(self, buf)
 
     def flush(self):
         """Does nothing, since nothing is buffered here; for what expects a raw stream of the `io` module."""

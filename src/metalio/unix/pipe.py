@@ -9,7 +9,16 @@ import cython
 from cython.cimports.libc.errno import EAGAIN, EINTR, errno
 from cython.cimports.metalio._sys.sockets import duplicate, iovec, readv
 from cython.cimports.metalio.io_source import IoSource
-from cython.cimports.metalio.transfer import give, give_vector, take, take_all, take_into, take_vector
+from cython.cimports.metalio.transfer import (
+    give,
+    give_buf,
+    give_vector,
+    take,
+    take_all,
+    take_buf,
+    take_into,
+    take_vector,
+)
 from cython.cimports.posix.unistd import read
 
 from metalio._sys.errors import os_error
@@ -70,6 +79,16 @@ class Sender(IoSource):
     def writev(self, buffers):
         """Write several buffers, one after the other; as `write`.  writev(2)."""
         return give_vector(self, buffers)
+
+    def write_buf(self, buf):
+        """Write what is left in a `Buf`, which goes on by as much: how many bytes, or `None` where it would block.
+
+        Less than there was means that no more could be written now.  Also takes a `RingBuf`, whose content is written
+        in one system call where it wraps around.  write(2), writev(2).
+
+        Raises `ValueError` if the buffer is empty.
+        """
+        return give_buf(self, buf)
 
     def flush(self):
         """Does nothing, since nothing is buffered here; for what expects a raw stream of the `io` module."""
@@ -148,6 +167,17 @@ class Receiver(IoSource):
     def readv(self, buffers):
         """Read into several writable buffers, one after the other; as `readinto`.  readv(2)."""
         return take_vector(self, buffers)
+
+    def read_buf(self, buf):
+        """Read into the room of a `MutBuf`, which goes on by as much: how many bytes.
+
+        0 at the end of the stream, `None` where it would block.  Less than there was room for means that all there was
+        has been read.  Also takes a `RingBuf`, whose room is filled in one system call where it wraps around.
+        read(2), readv(2).
+
+        Raises `ValueError` if the buffer is full.
+        """
+        return take_buf(self, buf)
 
     def flush(self):
         """Does nothing; for what expects a raw stream of the `io` module."""
