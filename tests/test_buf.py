@@ -5,6 +5,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from util import in_child
 
 import metalio.buf
 from metalio.buf import (
@@ -272,6 +273,29 @@ def test_one_reference_is_counted_as_one():
         with pytest.raises(ValueError):
             write_all(buf, data)
     assert [sys.getrefcount(thing) for thing in (buf, data, target)] == before
+
+
+def test_running_out_of_memory():
+    """The buffer is as it was, and not taken for busy."""
+    testcapi = pytest.importorskip("_testcapi")
+
+    def run():
+        for make in READERS.values():
+            for start in range(5):
+                buf = make(b"x" * 10_000)
+                testcapi.set_nomemory(start, start + 1)
+                try:
+                    result = read_exact(buf, 9_000)
+                except MemoryError:
+                    result = b""
+                    met.append(make)
+                finally:
+                    testcapi.remove_mem_hooks()
+                assert rest(buf) == b"x" * (10_000 - len(result))
+        assert set(met) == set(READERS.values())
+
+    met = []
+    in_child(run)
 
 
 # -- Buffers of others that misbehave ---------------------------------------------------------------------------------

@@ -484,17 +484,21 @@ def test_finalisers_that_run_while_it_grows():
         def __del__(self):
             made.append(slab.insert("from the finaliser"))
 
-    slab, made = Slab(), []
+    slab, made, tokens, kept = Slab(), [], [], []
     before = gc.get_threshold()
     gc.set_threshold(1)
     try:
-        tokens = []
-        for _ in range(200):
+        for number in range(200):
+            gc.disable()
             final = Final()
             final.me = final
             del final
+            # Used tuples are used again, and then nothing is collected.
+            kept.extend([(number,) for number in range(100)])
+            gc.enable()
             tokens.append(slab.insert("mine"))
     finally:
+        gc.enable()
         gc.set_threshold(*before)
     gc.collect()
     assert len(made) == 200

@@ -212,12 +212,9 @@ class Slab:
                 raise MemoryError
             self.links = links
             self.room = room
+        # Where there is no memory for the second, there is a value too many, which does no harm.
         self.values.append(None)
-        try:
-            self.tokens.append(token)
-        except BaseException:
-            self.values.pop()
-            raise
+        self.tokens.append(token)
         self.links[slot] = self.vacant
         self.vacant = slot
         self.size += 1
