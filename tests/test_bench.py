@@ -18,7 +18,7 @@ import pytest
 from util import PATIENCE
 
 from metalio import bench
-from metalio.bench import alloc, case, harness, native, plot, ready, report, ring, stats, worker
+from metalio.bench import alloc, case, harness, native, plot, ready, report, ring, stats, timers, worker
 from metalio.bench.common import LOOPS
 from metalio.cli import bench as cli
 
@@ -34,6 +34,7 @@ TINY = {
     "descriptors": 4,
     "cycles": 4,
     "count": 5,
+    "pending": 100,
     "connections": 3,
     "batches": 2,
     "warm_up_ms": 0,
@@ -184,6 +185,25 @@ class TestVerification:
         else:
             assert done.returncode == 1
             assert complaint in done.stderr
+
+    def test_every_timeout_goes_off(self):
+        timers.verify(4, 4)
+        with pytest.raises(RuntimeError, match="3 timeouts went off instead of 4"):
+            timers.verify(3, 4)
+
+        class Deaf(timers.Metalio):
+            def expire(self, callback, count):
+                pass
+
+        with pytest.raises(RuntimeError, match="0 timeouts went off instead of 5"):
+            timers.expire(Deaf, 10, 5)
+
+        class Stubborn(timers.Metalio):
+            def cancel(self, timeouts):
+                pass
+
+        with pytest.raises(RuntimeError, match="timeouts went off instead of 0"):
+            timers.cancel(Stubborn, 10, 5)
 
     def test_the_load_is_bounded_in_count(self):
         # Ten echoes are over long before the time is.

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from util import (
-    MOMENT,
     PATIENCE,
     READABLE,
     WRITABLE,
@@ -109,8 +108,8 @@ def test_earlier_ticks_first_after_a_stall():
 
 def test_those_of_one_tick_come_as_they_were_scheduled():
     timer = Timer(tick=0.05)
-    while not 0.04 < (left := _until_next_tick(timer)):
-        assert left is not None
+    while _until_next_tick(timer) < 0.04:
+        pass
     for number in range(100):
         timer.set_timeout(0.001, number + 1)
     assert [wait_due(timer) for _ in range(100)] == list(range(1, 101))
@@ -201,7 +200,7 @@ def test_slots_out_of_bounds(slots):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"tick": None}, {"tick": "1"}, {"slots": None}, {"slots": 2.5}, {"capacity": "1"}, {"capacity": 2.5}, {"wrong": 1}],
+    [{"tick": None}, {"tick": "1"}, {"slots": None}, {"slots": 2.5}, {"capacity": "1"}, {"capacity": 2.5}, {"no": 1}],
 )
 def test_arguments_of_wrong_types(arguments):
     with pytest.raises(TypeError):

@@ -31,9 +31,9 @@ class Timer(UserSource):
     before.  A pending timeout takes 32 bytes, and 32 as long as its `Timeout` is kept.  `len(timer)` is how many there
     are, with those that are due and were not taken.
 
-    `capacity` is how many it takes at the most (`None`: some four billion).  It is a timing wheel of several levels with
-    `slots` slots each (256 by default; from 2 to 65,536, rounded up to a power of two): with more of them, a timeout is
-    moved less often before it is due, and the wheel takes some more memory.
+    `capacity` is how many it takes at the most (`None`: some four billion).  It is a timing wheel of several levels
+    with `slots` slots each (256 by default; from 2 to 65,536, rounded up to a power of two): with more of them, a
+    timeout is moved less often before it is due, and the wheel takes some more memory.
 
     `close()`, or dropping it, deregisters it and drops all states.  Safe to use from any thread; no code of the states
     (finalisers) runs while it is locked.
@@ -50,9 +50,8 @@ class Timer(UserSource):
             raise ValueError("the capacity of a Timer is at least 1")
         size = 1 << (highest(size - 1) + 1)
         self.states = [None]
-        self.node = self.wheel = Wheel.__new__(
-            Wheel, now(), cython.cast(cython.longlong, seconds * 1e9 + 0.5), size, _MOST if capacity is None else capacity
-        )
+        length: cython.longlong = cython.cast(cython.longlong, seconds * 1e9 + 0.5)
+        self.node = self.wheel = Wheel.__new__(Wheel, now(), length, size, _MOST if capacity is None else capacity)
 
     def set_timeout(self, delay, state):
         """Schedule a timeout: its `Timeout`.  In `delay` seconds, `poll()` gives `state`.
