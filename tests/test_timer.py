@@ -213,7 +213,7 @@ def test_arguments_of_wrong_types(arguments):
 def test_any_number_of_slots(slots):
     timer = Timer(slots=slots, tick=INSTANT)
     for number in (3, 1, 2):
-        timer.set_timeout(number * 0.001, number)
+        timer.set_timeout(number * 0.02, number)
     assert [wait_due(timer) for _ in range(3)] == [1, 2, 3]
 
 
@@ -314,7 +314,7 @@ def test_a_timeout_is_small_and_made_by_timers():
     with pytest.raises(TypeError, match="set_timeout"):
         Timeout()
     timeout = Timer().set_timeout(FAR, 1)
-    assert sys.getsizeof(timeout) == 32
+    assert sys.getsizeof(timeout) == sys.getsizeof(object()) + 16
     assert not gc.is_tracked(timeout)
     assert repr(timeout) == "<Timeout 1>"
     assert timeout == timeout
@@ -648,16 +648,18 @@ def test_it_is_a_source(poll):
 @pytest.mark.parametrize("delay", [0.0, 0.0013, 0.02, 0.13])
 def test_it_wakes_the_poll_in_time(poll, events, delay):
     timer = registered(poll)
-    late = []
-    for _ in range(5):
+    for _ in range(30):
         before = time.monotonic_ns()
         timer.set_timeout(delay, "state")
         expect_only(poll, events, "timer", "readable")
-        late.append(time.monotonic_ns() - before - delay * 1e9)
+        late = time.monotonic_ns() - before - delay * 1e9
         assert drain(timer) == ["state"]
-    assert min(late) >= 0
-    # At most a tick, and what the system takes to wake a thread.
-    assert min(late) < 1e6 + 1e6
+        assert late >= 0
+        # At most a tick, and a little that the system takes to wake a thread, unless it is busy.
+        if late < 1e6 + 5e5:
+            break
+    else:
+        raise AssertionError("always late")
     expect_no_events(poll, events)
 
 
