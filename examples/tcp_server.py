@@ -40,11 +40,15 @@ def signals(registry, token):
 
 
 class Server:
-    """Accepts connections and runs the loop; `start(server, stream)` begins to serve one."""
+    """Accepts connections and runs the loop; `start(server, stream)` begins to serve one.
 
-    def __init__(self, start, *listeners):
+    `sources` are what else is polled: pairs of a source and the function for its events.
+    """
+
+    def __init__(self, start, *listeners, sources=()):
         self.start = start
         self.listeners = listeners
+        self.sources = sources
         self.paused = []
         self.connections = set()
         self.stopped = False
@@ -52,6 +56,8 @@ class Server:
     def run(self):
         with Poll() as poll, signals(poll.registry, self.stop):
             self.registry = poll.registry
+            for source, ready in self.sources:
+                self.registry.register(source, ready, Interest.READABLE)
             for listener in self.listeners:
                 self.listen(listener)
                 address = listener.local_addr

@@ -1,4 +1,4 @@
-from typing import TypeVar
+from typing import Any
 
 from metalio.channel.receiver import Receiver
 from metalio.channel.receiver_ctl import ReceiverCtl
@@ -6,8 +6,7 @@ from metalio.channel.sender import Sender
 from metalio.channel.sender_ctl import SenderCtl
 from metalio.channel.sync_sender import SyncSender
 
-_T = TypeVar("_T")
-
-def channel() -> tuple[Sender[_T], Receiver[_T]]: ...
-def sync_channel(bound: int) -> tuple[SyncSender[_T], Receiver[_T]]: ...
+# Any suits whatever type of message the caller declares; a type variable would have to be declared each time.
+def channel() -> tuple[Sender[Any], Receiver[Any]]: ...
+def sync_channel(bound: int) -> tuple[SyncSender[Any], Receiver[Any]]: ...
 def ctl_pair() -> tuple[SenderCtl, ReceiverCtl]: ...
