@@ -19,6 +19,7 @@ from util import (
     READABLE,
     WRITABLE,
     Worker,
+    disown,
     expect_events,
     expect_no_events,
     expect_only,
@@ -518,7 +519,6 @@ class TestReadiness:
                 sender.send(number)
             made = system_calls() - before
             assert worker.finish() == 1
-            # On a build without the GIL the poll may be back, and asleep no more; it never is asleep again.
             assert made == 1
             assert all_of(receiver) == list(range(3000))
 
@@ -598,23 +598,21 @@ class TestBounded:
         assert receiver.try_recv() == 2
         assert waiting(sender) == 0
 
-    def test_in_turn(self):
+    @pytest.mark.parametrize("bound", [1, 2, 5])
+    def test_in_turn(self, bound):
         """Who waits gets the place, in order; nobody comes before, not even for a place that is free."""
-        sender, receiver = mine(*sync_channel(2))
-        sender.send("a")
-        sender.send("b")
-        workers = [waiting_worker(sender, number) for number in range(4)]
-        received = []
-        for _ in range(6):
+        sender, receiver = mine(*sync_channel(bound))
+        for number in range(bound):
+            sender.send(number)
+        workers = [waiting_worker(sender, bound + number) for number in range(4)]
+        for received in range(bound + 4):
             while (message := receiver.try_recv()) is None:
                 time.sleep(0)
-            received.append(message)
-            if len(received) < 5:
+            assert message == received
+            if workers:
                 with pytest.raises(Full):
                     sender.try_send("overtaking")
-                done = len(received)
-                workers[done - 1].finish()
-        assert received == ["a", "b", 0, 1, 2, 3]
+                workers.pop(0).finish()
 
     @pytest.mark.parametrize("drop", [True, False])
     def test_the_receiver_goes(self, drop):
@@ -809,9 +807,7 @@ class TestLifetime:
     def test_a_sender_does_not_keep_the_receiver(self, poll):
         sender, receiver = registered(poll)
         weak = weakref.ref(receiver)
-        import util
-
-        util.disown(receiver)
+        disown(receiver)
         del receiver
         assert weak() is None
         with pytest.raises(Disconnected):

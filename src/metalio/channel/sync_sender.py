@@ -3,7 +3,7 @@
 from types import GenericAlias
 
 import cython
-from cython.cimports.metalio.channel.link import SENT
+from cython.cimports.metalio.channel.link import FULL, SENT
 from cython.cimports.metalio.channel.message_queue import MessageQueue
 from cython.cimports.metalio.channel.sending_end import SendingEnd, refuse
 
@@ -53,11 +53,10 @@ class SyncSender(SendingEnd):
             raise TypeError("a message may not be None, by which try_recv() says that there is none")
         if self.shut:
             raise closed_error(self)
-        outcome: cython.int
-        if timeout == 0:
-            outcome = cython.cast(MessageQueue, self.link).put(self, message, None)
-        else:
-            outcome = cython.cast(MessageQueue, self.link).put_waiting(self, message, timeout)
+        queue: MessageQueue = cython.cast(MessageQueue, self.link)
+        outcome: cython.int = queue.put(self, message, None)
+        if outcome == FULL and timeout != 0:
+            outcome = queue.put_waiting(self, message, timeout)
         if outcome != SENT:
             refuse(self, outcome, message)
         return 0
