@@ -1,6 +1,7 @@
 """metalio.signal.Signals."""
 
 import asyncio
+import collections
 import contextlib
 import ctypes
 import faulthandler
@@ -72,7 +73,7 @@ class Action(ctypes.Structure):
 
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-SA_NOCLDWAIT, SA_RESTORER, SA_ONSTACK, SA_RESTART = 0x2, 0x04000000, 0x08000000, 0x10000000
+SA_NOCLDWAIT, SA_SIGINFO, SA_RESTORER, SA_ONSTACK, SA_RESTART = 0x2, 0x4, 0x04000000, 0x08000000, 0x10000000
 
 
 def disposition(number):
@@ -657,37 +658,89 @@ def test_question_and_answer(poll, events):
     worker.finish(PATIENCE * 3)
 
 
-def test_a_storm_while_others_come_and_go(poll, events):
-    """What a handler rings is never the descriptor of somebody else.
+ASKING = """
+import os, random, signal
+for _ in range(5_000):
+    os.kill({pid}, signal.SIGUSR1)
+    for _ in range(random.randrange(2_000)):
+        pass
+    os.kill({pid}, signal.SIGUSR2)
+    if not os.read(0, 1):
+        break
+"""
 
-    The signals come from another process, so that they interrupt whatever is being done, with the GIL or without.
+
+def test_question_and_answer_with_another_process(poll, events):
+    """The same, but they come at any moment, and in another thread: also while the one before is being taken."""
+    signals = listen(USR1, USR2)
+    poll.registry.register(signals, "s", READABLE)
+    stop = threading.Event()
+    hearing = Worker(stop.wait, PATIENCE * 5)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [USR1, USR2])
+    command = [sys.executable, "-Ic", ASKING.format(pid=os.getpid())]
+    try:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as child:
+            try:
+                answers = 0
+                while answers < 5_000:
+                    assert poll.poll(events, PATIENCE), f"a signal was lost after {answers} answers"
+                    if USR2 in heard(signals):
+                        answers += 1
+                        child.stdin.write(b"x")
+            finally:
+                child.kill()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [USR1, USR2])
+        stop.set()
+        hearing.finish()
+
+
+def test_a_storm_while_others_come_and_go(poll, events, waker_kind):
+    """What a handler rings is never the descriptor of somebody else, nor does it tell one what another asked for.
+
+    The signals come from another process, and in a thread that needs no GIL for that.
     """
     stop = threading.Event()
+    replaced = collections.deque()
+
+    def check(ends):
+        with contextlib.suppress(BlockingIOError):
+            raise AssertionError(f"somebody rang a bell that is gone: {os.read(ends[0], 8)}")
+        for end in ends:
+            os.close(end)
 
     def come_and_go():
         for _ in range(1_000):
             with Signals([USR1]):
                 pass
-            # Takes over the numbers of the bell, and must not be written to.
-            reading, writing = os.pipe2(os.O_NONBLOCK)
-            with contextlib.suppress(BlockingIOError):
-                raise AssertionError(f"somebody rang a bell that is gone: {os.read(reading, 8)}")
-            os.close(reading)
-            os.close(writing)
-        stop.set()
+            with Signals([USR2]) as other:
+                assert heard(other) == []
+            # Takes over the number of the bell, and must not be written to.
+            replaced.append([os.eventfd(0, os.EFD_NONBLOCK)] if waker_kind == "eventfd" else os.pipe2(os.O_NONBLOCK))
+            if len(replaced) > 8:
+                check(replaced.popleft())
 
     signals = listen(USR1)
     poll.registry.register(signals, "s", READABLE)
+    hearing = Worker(stop.wait, PATIENCE * 5)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [USR1])
     storm = f"import os, signal\nwhile os.getppid() == {os.getpid()}: os.kill({os.getpid()}, signal.SIGUSR1)"
-    with subprocess.Popen([sys.executable, "-Ic", storm]) as child:
-        try:
-            worker = Worker(come_and_go)
-            while not stop.is_set():
-                assert poll.poll(events, PATIENCE)
-                assert set(signals.pending()) <= {USR1}
-            worker.finish()
-        finally:
-            child.kill()
+    try:
+        with subprocess.Popen([sys.executable, "-Ic", storm]) as child:
+            try:
+                worker = Worker(come_and_go)
+                while worker.is_alive():
+                    assert poll.poll(events, PATIENCE)
+                    assert set(signals.pending()) <= {USR1}
+                worker.finish()
+            finally:
+                child.kill()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [USR1])
+        stop.set()
+        hearing.finish()
+        while replaced:
+            check(replaced.popleft())
 
 
 # -- Handlers that others install later -------------------------------------------------------------------------------
@@ -761,6 +814,29 @@ def test_a_handler_of_another_library_runs_as_well(tmp_path):
             faulthandler.unregister(USR1)
         file.seek(0)
         assert file.read().count("most recent call first") == 1
+
+
+def test_a_handler_of_three_arguments_runs_as_well():
+    """sigaction(2) with SA_SIGINFO."""
+    calls = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.c_void_p)
+    def handler(number, info, context):
+        # Called in the middle of raise_signal(), which holds the GIL.
+        calls.append((number, info[0], bool(context)))
+
+    before, action = Action(), Action()
+    action.handler = ctypes.cast(handler, ctypes.c_void_p)
+    action.flags = SA_SIGINFO
+    assert LIBC.sigaction(int(USR1), ctypes.byref(action), ctypes.byref(before)) == 0
+    try:
+        with Signals([USR1]) as signals:
+            signal.raise_signal(USR1)
+            assert heard(signals) == [USR1]
+        signal.raise_signal(USR1)
+        assert calls == [(USR1, USR1, True)] * 2
+    finally:
+        LIBC.sigaction(int(USR1), ctypes.byref(before), None)
 
 
 def test_a_later_handler_in_c_that_calls_this_one():

@@ -59,15 +59,19 @@ class ChildExit(IoSource):
 
         waitid(2), `P_PIDFD`, `WNOWAIT`.
         """
+        with cython.critical_section(self):
+            known = self.known
         fd = self.hold()
         try:
-            if self.known is None:
+            if known is None:
                 result = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if result is not None:
-                    self.known = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-            return self.known
+                    known = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
         finally:
             self.let_go()
+        with cython.critical_section(self):
+            self.known = known
+        return known
 
     def send_signal(self, number):
         """Send the process a signal.  It cannot hit another process, even if this one is gone.
