@@ -717,6 +717,8 @@ class TestChatServer:
                 assert ann.hear() == f"* guest{number} has gone"
         eventually(lambda: chat.descriptors() == before)
         chat.stop()
+
+
 class TestSupervisor:
     """`supervisor.py`."""
 

@@ -19,8 +19,8 @@ class Receiver(UserSource):
     """The receiving end of `channel()` or `sync_channel(bound)`, and a source: readable while there are messages.
 
     Under `EDGE` drain it: receive until there is none, and the next message is an event again.  A message that comes
-    while others are left is an edge too.  Under `LEVEL` it is reported as long as there is a message, or the end has not
-    been heard.
+    while others are left is an edge too.  Under `LEVEL` it is reported as long as there is a message, or the end has
+    not been heard.
 
     `close()`, or dropping it, deregisters it, disconnects the channel, and releases the messages that nobody has
     received.  It may be used from any thread; each message goes to one of them.
