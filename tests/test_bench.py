@@ -37,6 +37,9 @@ TINY = {
     "pending": 100,
     "connections": 3,
     "batches": 2,
+    "messages": 100,
+    "trips": 20,
+    "calls": 50,
     "warm_up_ms": 0,
     "measure_ms": 20,
 }
@@ -149,6 +152,24 @@ class TestVerification:
         assert ready.verified(4, 4) == 4
         with pytest.raises(RuntimeError, match="3 ready descriptors instead of 4"):
             ready.verified(4, 3)
+
+    def test_every_message_is_there_in_order(self):
+        batches = [[0, 1, 2], [3, 4, 5]]
+        channel.verify(batches, [3, 0, 4, 1, 2, 5])
+        for received, complaint in (
+            ([3, 0, 4, 2, 1, 5], "2 was received out of order, or twice"),
+            ([3, 0, 4, 1, 1, 2, 5], "1 was received out of order, or twice"),
+            ([3, 0, 4, 1, 2, 5, 5], "5 was received out of order, or twice"),
+            ([3, 0, 4, 1, 2], "5 messages were received instead of 6"),
+        ):
+            with pytest.raises(RuntimeError, match=complaint):
+                channel.verify(batches, received)
+
+    def test_every_wake_is_heard_once(self):
+        wake.verify(["woken"])
+        for tokens in ([], ["woken"] * 2):
+            with pytest.raises(RuntimeError, match=f"{len(tokens)} events instead of one"):
+                wake.verify(tokens)
 
     @pytest.mark.parametrize(
         ("answer", "complaint"),
