@@ -18,7 +18,7 @@ import pytest
 from util import PATIENCE
 
 from metalio import bench
-from metalio.bench import alloc, case, harness, native, plot, ready, report, ring, stats, timers, worker
+from metalio.bench import alloc, case, channel, harness, native, plot, ready, report, ring, stats, timers, wake, worker
 from metalio.bench.common import LOOPS
 from metalio.cli import bench as cli
 

@@ -33,6 +33,10 @@ cdef class Events:
 
     cdef int reserve(self, size_t size) except -1
     cdef object event_at(self, Py_ssize_t index)
+    cdef PyObject *token_at(self, Py_ssize_t index) noexcept
+    cdef bint is_stale(self, Py_ssize_t index) noexcept
+    # Borrowed; the lock is held.
+    cdef PyObject *find(self, Py_ssize_t index) noexcept
     cdef inline int add(self, uint32_t key, uint32_t generation, int ready) noexcept:
         cdef Ready *entry = &self.entries[self.count]
         entry.key = key

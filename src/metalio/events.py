@@ -4,7 +4,6 @@ import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cython.cimports.cpython.ref import Py_XDECREF, Py_XINCREF, PyObject
 from cython.cimports.metalio._sys.native import Section, lock, prefetch, set_next, take_over, unlock, unshared
-from cython.cimports.metalio._sys.table import Table
 from cython.cimports.metalio.event import Event, new_event, swap_tag
 
 # What one batch can hold at the most: the kernel takes an int for the bytes of its array.
@@ -86,23 +85,37 @@ class Events:
         return 0
 
     def event_at(self, index):
+        token: cython.pointer[PyObject] = self.token_at(index)
+        return new_event(take_over(token), self.entries[index].ready) if token != cython.NULL else None
+
+    def token_at(self, index):
+        """The token of an event, as a reference of the caller's; `NULL` if that is stale."""
+        token: cython.pointer[PyObject] = cython.NULL
+        section: Section
+        # Without a table there are no events.
+        lock(cython.address(section), self.table)
+        token = self.find(index)
+        Py_XINCREF(token)
+        unlock(cython.address(section))
+        return token
+
+    def is_stale(self, index):
+        """Whether the registration has ended or changed since."""
+        stale: cython.bint = True
+        section: Section
+        lock(cython.address(section), self.table)
+        stale = self.find(index) == cython.NULL
+        unlock(cython.address(section))
+        return stale
+
+    def find(self, index):
         entry: cython.pointer[Ready] = cython.address(self.entries[index])
-        table: Table = self.table
-        token: object = None
-        known: cython.bint = False
-        with cython.critical_section(table):
-            place: cython.pointer[PyObject]
-            if (
-                entry.key < cython.cast(cython.size_t, table.size)
-                and table.slots[entry.key].generation == entry.generation
-            ):
-                place = table.slots[entry.key].token
-            else:
-                place = table.user_token(entry.key, entry.generation)
-            if place != cython.NULL:
-                known = True
-                token = cython.cast(object, place)
-        return new_event(token, entry.ready) if known else None
+        if (
+            entry.key < cython.cast(cython.size_t, self.table.size)
+            and self.table.slots[entry.key].generation == entry.generation
+        ):
+            return self.table.slots[entry.key].token
+        return self.table.user_token(entry.key, entry.generation)
 
 
 @cython.final

@@ -1,3 +1,5 @@
+from libc.stdint cimport int64_t
+
 from metalio._sys.selector cimport Selector
 from metalio.registry cimport Registry
 
@@ -8,3 +10,6 @@ cdef class Poll:
     cdef Registry _registry
     # Whether close() was called: the selector may have been closed by the garbage collector already.
     cdef bint done
+
+
+cdef int64_t nanoseconds(object timeout) except -2

@@ -63,7 +63,7 @@ class Poll:
         epoll_wait(2), or epoll_pwait2(2) for a timeout below 100 ms that is not a whole number of milliseconds; longer
         ones are rounded up.  The GIL is released only to sleep.
         """
-        return self.selector.select(_events(events), _nanoseconds(timeout), False)
+        return self.selector.select(_events(events), nanoseconds(timeout), False)
 
     def poll_interruptible(self, events, timeout=None):
         """The same as `poll`, but raises `InterruptedError` once a signal's Python handler has run.
@@ -72,7 +72,7 @@ class Poll:
         was stopped and continued.  A handler that runs before the wait begins does not end it; where each signal has to
         be seen, register the other end of `signal.set_wakeup_fd`.
         """
-        return self.selector.select(_events(events), _nanoseconds(timeout), True)
+        return self.selector.select(_events(events), nanoseconds(timeout), True)
 
     def fileno(self):
         """The selector's own descriptor, so that a poll can be registered with another.
@@ -119,9 +119,8 @@ def _events(events) -> Events:
     return cython.cast(Events, events)
 
 
-@cython.cfunc
-@cython.exceptval(-2)
-def _nanoseconds(timeout) -> cython.longlong:
+def nanoseconds(timeout):
+    """A timeout that a caller gave, for Selector.select(): -1 is for ever."""
     seconds: cython.double
     if timeout is None:
         return -1

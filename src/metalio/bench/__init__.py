@@ -6,7 +6,7 @@ its contenders, functions that return the figure: metalio, its peers, and the sa
 
 from importlib import import_module
 
-NAMES = ("ring", "ready", "alloc", "churn", "convoy", "wake", "channel", "timers")
+NAMES = ("ring", "ready", "alloc", "churn", "convoy", "wake", "channel", "timers", "dispatch")
 
 
 def load(name):
