@@ -50,6 +50,8 @@ cdef class Table:
     # As long as the list.
     cdef Slot *slots
     cdef Py_ssize_t size
+    # How many records there are.
+    cdef Py_ssize_t count
     cdef uint32_t generation
     # Counts the registrations that ended or changed: tells a stale event that was already on its way from one that
     # the kernel will go on reporting.

@@ -73,7 +73,9 @@ class Table:
         self.records[key] = record
         record.live = True
         self.note(record)
-        if displaced is not None:
+        if displaced is None:
+            self.count += 1
+        else:
             displaced.live = False
             self.departures += 1
         return displaced
@@ -91,6 +93,7 @@ class Table:
         record.live = False
         self.departures += 1
         if self.at(record.fd) is record:
+            self.count -= 1
             self.slots[record.fd].generation = 0
             self.slots[record.fd].token = cython.NULL
             self.slots[record.fd].record = cython.NULL
