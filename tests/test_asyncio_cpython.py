@@ -88,16 +88,14 @@ def first_results():
             for module in MODULES
             for name in ("stock", *selector_names())
         }
-        yield futures
-        for future in futures.values():
-            future.cancel()
+        return {key: future.result() for key, future in futures.items()}
 
 
-@pytest.mark.parametrize("module", WAITING)
+@pytest.mark.parametrize("module", [module for module in MODULES if module in WAITING])
 def test_there_are_results(first_results, selector, module):
     """Nobody is content because nothing was run, or nothing on metalio."""
-    stock = first_results["stock", module].result()
-    metal = first_results[selector, module].result()
+    stock = first_results["stock", module]
+    metal = first_results[selector, module]
     assert stock["made"] == 0
     assert metal["made"] >= WAITING[module]
     assert sum(outcome == "passed" for outcome in stock["outcomes"].values()) >= len(stock["outcomes"]) / 2
@@ -105,8 +103,8 @@ def test_there_are_results(first_results, selector, module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_same_results(first_results, selector, module):
-    stock = first_results["stock", module].result()
-    metal = first_results[selector, module].result()
+    stock = first_results["stock", module]
+    metal = first_results[selector, module]
     for _ in range(ATTEMPTS - 1):
         if metal["outcomes"] == stock["outcomes"]:
             break

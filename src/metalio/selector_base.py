@@ -67,8 +67,14 @@ class SelectorBase:
         epoll_ctl(2): `EPOLL_CTL_ADD`.
         """
         interest: cython.int = interest_of(events)
-        fd: cython.int = descriptor_of(fileobj)
         selector: Selector = self.open()
+        fd: cython.int
+        try:
+            fd = descriptor_of(fileobj)
+        except ValueError:
+            if search(selector.table, fileobj) is None:
+                raise
+            raise KeyError(f"{fileobj!r} is already registered") from None
         key = _new_tuple(SelectorKey, (fileobj, fd, events, data))
         try:
             selector.enter(new_record(fd, (key, _mask(interest)), interest, LEVEL, True))

@@ -6,7 +6,7 @@ its contenders, functions that return the figure: metalio, its peers, and the sa
 
 from importlib import import_module
 
-NAMES = ("ring", "ready", "alloc", "churn", "convoy", "wake", "channel", "timers", "dispatch")
+NAMES = ("ring", "ready", "alloc", "churn", "convoy", "wake", "channel", "timers", "dispatch", "selector")
 
 
 def load(name):
