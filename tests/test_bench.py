@@ -42,6 +42,7 @@ TINY = {
     "calls": 50,
     "warm_up_ms": 0,
     "measure_ms": 20,
+    "echoes": 5,
 }
 
 CONTENDERS = [

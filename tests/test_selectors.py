@@ -1070,6 +1070,70 @@ class TestAsyncio:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             assert isinstance(runner.run(main())._selector, MetalSelector)
 
+    def test_a_program(self, loop, tmp_path):
+        """Streams, Unix streams, datagrams, a child, a signal, an executor, at once."""
+
+        class Datagrams(asyncio.DatagramProtocol):
+            def __init__(self):
+                self.received = loop.create_future()
+
+            def datagram_received(self, data, addr):
+                self.received.set_result(data)
+
+        async def streams(connect):
+            reader, writer = await connect
+            blocks = [os.urandom(100_000) for _ in range(5)]
+            for block in blocks:
+                writer.write(block)
+                assert await reader.readexactly(len(block)) == block
+            writer.close()
+            await writer.wait_closed()
+
+        async def datagram():
+            receiver, protocol = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+            address = receiver.get_extra_info("sockname")
+            sender, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=address)
+            sender.sendto(b"hello")
+            assert await protocol.received == b"hello"
+            sender.close()
+            receiver.close()
+
+        async def child():
+            code = "import sys; sys.stdout.write(sys.stdin.read().upper()); sys.exit(3)"
+            pipe = asyncio.subprocess.PIPE
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=pipe, stdout=pipe)
+            output, _ = await process.communicate(b"x" * 200_000)
+            assert (output, process.returncode) == (b"X" * 200_000, 3)
+
+        async def signals():
+            arrived = asyncio.Event()
+            loop.add_signal_handler(signal.SIGUSR1, arrived.set)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await arrived.wait()
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+        async def executor():
+            assert await loop.run_in_executor(None, sum, range(1000)) == 499_500
+
+        async def main():
+            tcp = await asyncio.start_server(echo, "127.0.0.1", 0)
+            unix = await asyncio.start_unix_server(echo, tmp_path / "socket")
+            host, port = tcp.sockets[0].getsockname()
+            await asyncio.gather(
+                *(streams(asyncio.open_connection(host, port)) for _ in range(5)),
+                streams(asyncio.open_unix_connection(tmp_path / "socket")),
+                datagram(),
+                child(),
+                signals(),
+                executor(),
+            )
+            tcp.close()
+            unix.close()
+            await asyncio.sleep(0)
+            await loop.shutdown_default_executor()
+
+        loop.run_until_complete(asyncio.wait_for(main(), PATIENCE))
+
     def test_another_thread_wakes_it(self, loop):
         async def main():
             woken = asyncio.Event()

@@ -151,8 +151,8 @@ class SelectorBase:
         events: Events = self.take_events(selector.table.size + 1)
         try:
             count: cython.int = selector.select(events, nanoseconds, False)
-            if count == 1 and not events.contended:
-                # One at a time: then the next one is not there yet, and to look for it first would be in vain.
+            if not events.contended:
+                # Nobody fights for the GIL: to give it up costs less than a look that is in vain.
                 events.hot = False
             return report(selector.table, events) if count else []
         finally:

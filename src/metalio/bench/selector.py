@@ -1,16 +1,18 @@
-"""`MetalSelector` beside the default selector: by itself, and under the same echo server on asyncio.
+"""`MetalSelector` beside the default selector: by itself, and below the same program on asyncio.
 
-What a selector costs is a small part of what asyncio does for an echo, and what the load and the kernel do is in the
-rate as well.  So the server's processor time for each echo is shown too.
+What a selector costs is a small part of what asyncio and the kernel do for an echo.  A load in another process adds
+noise of its own: so there is also one within the server's loop, and the processor's time is shown beside the rate.
 """
 
+import asyncio
 import selectors
+from contextlib import closing
 from functools import partial
 from itertools import repeat
 
 from metalio.bench.case import Case
 from metalio.bench.common import LOOPS, ns_each, socket_pairs
-from metalio.bench.convoy import LOAD, QUICK, protocol, streams
+from metalio.bench.convoy import LOAD, QUICK, Echo, protocol, streams
 from metalio.selectors import MetalSelector, new_event_loop
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -78,6 +80,74 @@ def modify_data(new_selector, count):
         return ns_each(run, count)
 
 
+class Caller(asyncio.Protocol):
+    """Sends a message, waits for its echo, compares every byte, and sends the next one."""
+
+    def __init__(self, number, size, over):
+        self.number = number
+        self.size = size
+        self.over = over
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.received = b""
+        self.call()
+
+    def call(self):
+        # Another one each time, so that an old echo cannot pass for the right one.
+        self.number += 1
+        self.sent = (b"%d " % self.number).ljust(self.size, b"x")
+        self.transport.write(self.sent)
+
+    def data_received(self, data):
+        self.received += data
+        if len(self.received) >= len(self.sent):
+            if self.received != self.sent:
+                raise SystemExit("the echo is not what was sent")
+            self.received = b""
+            self.over()
+            self.call()
+
+
+def within(new_loop, connections, size, echoes):
+    """Both ends of all connections in one loop: nothing sleeps, and no other process is asked."""
+    with closing(new_loop()) as loop, socket_pairs(connections) as pairs:
+        left = 0
+
+        def over():
+            nonlocal left
+            left -= 1
+            if left == 0:
+                loop.stop()
+
+        async def connect():
+            for number, (one, other) in enumerate(pairs):
+                await loop.connect_accepted_socket(lambda: Echo(int), one)
+                caller = Caller(number << 32, size, over)
+                transports.append((await loop.connect_accepted_socket(lambda caller=caller: caller, other))[0])
+
+        async def disconnect():
+            for transport in transports:
+                transport.close()
+            # Each end is told in a turn of its own, and the other one is read to its end.
+            while selector.get_map().keys() - idle:
+                await asyncio.sleep(0)
+
+        def run(count):
+            nonlocal left
+            left = count
+            loop.run_forever()
+            return count
+
+        transports = []
+        selector = loop._selector
+        idle = set(selector.get_map())
+        loop.run_until_complete(connect())
+        figure = ns_each(run, echoes)
+        loop.run_until_complete(disconnect())
+        return figure
+
+
 def on_both(contender):
     return {
         "metalio": partial(contender, MetalSelector),
@@ -85,27 +155,35 @@ def on_both(contender):
     }
 
 
-def under_asyncio(server):
-    return {"metalio": partial(server, new_event_loop), "selectors": partial(server, LOOPS["asyncio"])}
+def below_asyncio(contender):
+    return {"metalio": partial(contender, new_event_loop), "selectors": partial(contender, LOOPS["asyncio"])}
 
 
-def echo(server, name, size, connections):
-    load = {**LOAD, "size": size, "connections": connections}
-    each = f"{size:,} bytes, {connections} connection{'s' if connections > 1 else ''}"
+def echo_within(connections):
+    return Case(
+        title=f"asyncio, echo of 64 bytes within one process, {connections} connection{'s'[: connections - 1]}",
+        unit="ns/echo",
+        contenders=below_asyncio(within),
+        params={"connections": connections, "size": 64, "echoes": 20_000},
+        quick={"echoes": 4_000},
+    )
+
+
+def echo(server, name):
     return (
         Case(
-            title=f"asyncio, echo by a {name}, {each}",
+            title=f"asyncio, echo of 1 KiB by a {name}, 50 connections",
             unit="echo/s",
-            contenders=under_asyncio(server),
-            params=load,
+            contenders=below_asyncio(server),
+            params=LOAD,
             quick=QUICK,
             higher_is_better=True,
         ),
         Case(
-            title=f"asyncio, echo by a {name}, {each}, processor time",
+            title=f"asyncio, echo of 1 KiB by a {name}, 50 connections, processor time",
             unit="ns of the server's processor time/echo",
-            contenders=under_asyncio(server),
-            params={**load, "processor": 1},
+            contenders=below_asyncio(server),
+            params={**LOAD, "processor": 1},
             quick=QUICK,
         ),
     )
@@ -127,8 +205,8 @@ CASES = (
             ("modify data alone", "ns/call", modify_data),
         )
     ),
-    *echo(protocol, "protocol", 64, 50),
-    *echo(protocol, "protocol", 1024, 50),
-    *echo(protocol, "protocol", 1024, 1),
-    *echo(streams, "stream", 1024, 50),
+    echo_within(1),
+    echo_within(50),
+    *echo(protocol, "protocol"),
+    *echo(streams, "stream"),
 )
