@@ -295,8 +295,10 @@ class TestDrain:
             sender.send(2)
 
     def test_it_is_for_receivers(self):
-        with pytest.raises(TypeError):
-            type(channel()[1].drain())(object())
+        kind = type(channel()[1].drain())
+        for arguments in ((), (None,), (object(),)):
+            with pytest.raises(TypeError):
+                kind(*arguments)
 
 
 # -- The end ----------------------------------------------------------------------------------------------------------

@@ -51,6 +51,10 @@ def test_halves_are_made_by_new_only():
     for kind in (Registration, SetReadiness):
         with pytest.raises(TypeError, match=r"Registration\.new\(\)"):
             kind()
+    unfinished = SetReadiness.__new__(SetReadiness)
+    unfinished.set_readiness(READABLE)
+    assert unfinished.readiness() == READABLE
+    assert Registration.__new__(Registration).close() is None
     registration, ready = Registration.new()
     assert isinstance(registration, Registration)
     assert isinstance(ready, SetReadiness)

@@ -2,6 +2,7 @@
 
 import cython
 from cython.cimports.metalio._sys.bits import ANY_INTEREST
+from cython.cimports.metalio._sys.user_space import Node
 from cython.cimports.metalio.interest import Interest, interest_of
 
 
@@ -13,6 +14,10 @@ class SetReadiness:
     It takes no lock, and makes a system call only if the poll sleeps: one, however many sources become ready before the
     poll has woken up.  What a thread did before `set_readiness()` is visible to the thread that gets the event.
     """
+
+    def __cinit__(self):
+        # Of its own until it is given another: what is made by __new__ alone is of no use, but must not crash.
+        self.node = Node.__new__(Node)
 
     def __init__(self):
         raise TypeError("cannot make a SetReadiness like this: use Registration.new()")
