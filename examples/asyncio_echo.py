@@ -14,7 +14,7 @@ import sys
 from metalio.selectors import new_event_loop
 
 LONGEST_LINE = 65536
-connections = {}
+connections: dict = {}  # of a task, its writer
 
 
 async def echo(reader, writer):

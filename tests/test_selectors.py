@@ -492,6 +492,11 @@ class TestKernel:
         code = "b.send(b'x')\nfor _ in range(5): metal.select()"
         assert [call for call in self.calls(code, tmp_path) if call.startswith("epoll")] == ["epoll_wait"] * 5
 
+    @needs_epoll
+    def test_one_wait_also_where_nothing_is_ready_after_something_was(self, tmp_path):
+        code = "b.send(b'x')\nmetal.select()\na.recv(1)\nmetal.select(0.01)"
+        assert [call for call in self.calls(code, tmp_path) if call.startswith("epoll")] == ["epoll_wait"] * 2
+
 
 class TestStaleDescriptors:
     """Closed without a word, and the number used again: what the stock one does, and what this one does."""

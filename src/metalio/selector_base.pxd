@@ -20,7 +20,7 @@ cdef class SelectorBase:
     cdef Selector present(self)
     cdef Selector open(self)
     cdef int revive(self) except -1
-    cdef tuple pair_of(self, object fileobj)
+    cdef tuple look_up(self, object fileobj)
     cdef int replace(self, Selector selector, Record record, tuple pair) except -1
     cdef int settle_doubts(self, Selector selector) except -1
     cdef int confirm(self, Selector selector, Record record) except -1
@@ -33,6 +33,7 @@ cdef class KeyMapBase:
 
 cdef Record find(Selector selector, object fileobj)
 cdef Record search(Table table, object fileobj)
+cdef tuple pair_of(Selector selector, Record record)
 cdef list report(Table table, Events events)
 cdef int place(Selector selector, Record record) except -1
 cdef int descriptor_of(object fileobj) except -1

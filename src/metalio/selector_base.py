@@ -91,13 +91,10 @@ class SelectorBase:
         """
         selector: Selector = self.present()
         record: Record = find(selector, fileobj)
-        pair: tuple = None
-        if record is not None:
-            with cython.critical_section(selector.table):
-                pair = record.token
-            selector.leave(record, True)
+        pair: tuple = pair_of(selector, record)
         if pair is None:
             raise _not_registered(fileobj)
+        selector.leave(record, True)
         return pair[0]
 
     def modify(self, fileobj, events, data=None):
@@ -111,10 +108,7 @@ class SelectorBase:
         interest: cython.int = interest_of(events)
         selector: Selector = self.present()
         record: Record = find(selector, fileobj)
-        pair: tuple = None
-        if record is not None:
-            with cython.critical_section(selector.table):
-                pair = record.token
+        pair: tuple = pair_of(selector, record)
         if pair is None:
             raise _not_registered(fileobj)
         known = pair[0]
@@ -156,7 +150,8 @@ class SelectorBase:
                 events.hot = False
             return report(selector.table, events) if count else []
         finally:
-            self.spare = events
+            with cython.critical_section(self):
+                self.spare = events
 
     def get_key(self, fileobj):
         """The `SelectorKey` of a file object.
@@ -166,22 +161,25 @@ class SelectorBase:
         """
         if self.map is None:
             raise RuntimeError("Selector is closed")
-        pair: tuple = self.pair_of(fileobj)
+        pair: tuple = self.look_up(fileobj)
         if pair is None:
             raise _not_registered(fileobj)
         return pair[0]
 
     def get_map(self):
         """A live, read-only mapping of file objects and descriptors to `SelectorKey`; `None` if it is closed."""
-        return self.map
+        with cython.critical_section(self):
+            return self.map
 
     def close(self):
         """End all registrations and close the selector's descriptors.  May be called again."""
         selector: Selector = self.selector
         if selector is not None:
             selector.close()
-            self.map = None
-            self.doubtful = {}
+            with cython.critical_section(self):
+                keys = self.map
+                self.map = None
+                self.doubtful.clear()
 
     @property
     def closed(self):
@@ -228,18 +226,15 @@ class SelectorBase:
             record: Record = entry
             if record is not None:
                 place(selector, new_record(record.fd, record.token, record.interest, LEVEL, True))
-        self.doubtful = {}
+        self.doubtful.clear()
         self.selector = selector
         parents.close()
         return 0
 
-    def pair_of(self, fileobj):
+    def look_up(self, fileobj):
+        """The token of what is registered, or `None`."""
         selector: Selector = self.present()
-        record: Record = find(selector, fileobj)
-        if record is None:
-            return None
-        with cython.critical_section(selector.table):
-            return record.token
+        return pair_of(selector, find(selector, fileobj))
 
     def replace(self, selector, record, pair):
         """Replace the token of a record, and nothing else."""
@@ -255,13 +250,15 @@ class SelectorBase:
             # Another thread is in select() already.
             self.confirm(selector, record)
         elif before is not None:
-            self.doubtful[record.fd] = record
+            with cython.critical_section(self):
+                self.doubtful[record.fd] = record
         return 0
 
     def settle_doubts(self, selector):
-        doubtful: dict = self.doubtful
-        self.doubtful = {}
-        for record in doubtful.values():
+        with cython.critical_section(self):
+            doubtful: list = list(self.doubtful.values())
+            self.doubtful.clear()
+        for record in doubtful:
             self.confirm(selector, record)
         return 0
 
@@ -293,18 +290,18 @@ class KeyMapBase:
         self.selector = selector
 
     def __getitem__(self, fileobj):
-        pair: tuple = self.selector.pair_of(fileobj)
+        pair: tuple = self.selector.look_up(fileobj)
         if pair is None:
             raise _not_registered(fileobj)
         return pair[0]
 
     def get(self, fileobj, default=None):
         """The `SelectorKey` of a file object, or `default`."""
-        pair: tuple = self.selector.pair_of(fileobj)
+        pair: tuple = self.selector.look_up(fileobj)
         return default if pair is None else pair[0]
 
     def __contains__(self, fileobj):
-        return self.selector.pair_of(fileobj) is not None
+        return self.selector.look_up(fileobj) is not None
 
     def __len__(self):
         selector: Selector = self.selector.selector
@@ -355,6 +352,14 @@ def search(table, fileobj):
                 if pair is not None and pair[0][0] is fileobj:
                     return record
     return None
+
+
+def pair_of(selector, record):
+    """The token of a record, if that is still registered."""
+    if record is None:
+        return None
+    with cython.critical_section(selector.table):
+        return record.token if record.live else None
 
 
 def report(table, events):
