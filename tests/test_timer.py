@@ -192,7 +192,7 @@ def test_a_tick_that_is_none(tick):
         Timer(tick=tick)
 
 
-@pytest.mark.parametrize("slots", [-1, 0, 1, 65537])
+@pytest.mark.parametrize("slots", [-1, 0, 3, 65537])
 def test_slots_out_of_bounds(slots):
     with pytest.raises(ValueError, match="slots"):
         Timer(slots=slots)
@@ -209,7 +209,7 @@ def test_arguments_of_wrong_types(arguments):
         Timer(0.001)
 
 
-@pytest.mark.parametrize("slots", [2, 3, 100, 65536])
+@pytest.mark.parametrize("slots", [4, 5, 100, 65536])
 def test_any_number_of_slots(slots):
     timer = Timer(slots=slots, tick=INSTANT)
     for number in (3, 1, 2):
@@ -555,7 +555,7 @@ def test_a_million_are_ordinary():
 def test_a_long_chain_is_released_without_recursion():
     chain = Timer()
     for _ in range(100_000):
-        timer = Timer(slots=2)
+        timer = Timer(slots=4)
         timer.set_timeout(FAR, chain)
         chain = timer
     del timer
@@ -670,22 +670,31 @@ def voluntary_switches():
     return int(fields["voluntary_ctxt_switches"])
 
 
+def sleeps(poll, events, timeout=None):
+    """How often a poll sleeps before it returns."""
+    before = voluntary_switches()
+    poll.poll(events, timeout)
+    return voluntary_switches() - before
+
+
 def test_it_wakes_the_poll_for_nothing_else(poll, events):
     """Also where the earliest were cancelled, and others are pending that go through several levels."""
-    timer = registered(poll, slots=2)
+    timer = registered(poll, slots=4)
     for number in range(200):
         timer.set_timeout(FAR + number, 1)
-    timeouts = [timer.set_timeout(0.001 * number, 1) for number in range(1, 100)]
-    timer.set_timeout(0.1, "wanted")
-    for timeout in timeouts:
-        timer.cancel_timeout(timeout)
-    before = voluntary_switches()
-    expect_only(poll, events, "timer", "readable")
-    assert voluntary_switches() - before <= 2
-    assert drain(timer) == ["wanted"]
-    before = voluntary_switches()
-    expect_no_events(poll, events, 0.1)
-    assert voluntary_switches() - before <= 2
+    counts = []
+    # Something else may have this thread sleep.
+    while 1 not in counts:
+        assert len(counts) < 20, counts
+        timeouts = [timer.set_timeout(0.001 * number, 1) for number in range(30, 1, -1)]
+        timer.set_timeout(0.05, "wanted")
+        for timeout in timeouts:
+            timer.cancel_timeout(timeout)
+        counts.append(sleeps(poll, events))
+        assert drain(timer) == ["wanted"]
+    counts = [sleeps(poll, events, 0.05) for _ in range(5)]
+    assert min(counts) == 1
+    assert len(events) == 0
 
 
 def test_the_timeout_of_the_poll_is_kept(poll, events):

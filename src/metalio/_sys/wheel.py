@@ -1,16 +1,23 @@
 """The timing wheel: which timeouts are due, and when the next one will be.
 
-Time is counted in ticks.  A level has a slot for each value of one digit of a tick's number, the lowest digit on level
-0, and a slot holds a chain of timeouts.  A timeout is on the level of the highest digit in which its tick differs from
-the cursor, which is the tick that the wheel has come to.  From that follows everything else:
+Time is counted in ticks, and the cursor is the tick that the wheel has come to.  A level is a ring of slots, and a slot
+holds a chain of timeouts.  On level 0 a slot is one tick; on every other level it is as long as half a ring of the
+level below.  So a level reaches from the cursor to the end of the next slot of the level above, and a timeout goes on
+the lowest level that reaches it.  How long it has to wait, and how many others do, changes nothing in what it costs to
+put it in, or to take it out.
 
-- Where a timeout is can be told from its tick and the cursor, so it is found and taken out at once.
-- On a level, what is occupied lies ahead of the cursor; what lies on a lower level comes before all that lies on a
-  higher one.  So the next timeouts are in the first occupied slot of the lowest occupied level, and bits tell which
-  slots are: a tick does not visit what is pending elsewhere, and no empty slot either, however long the wheel stood.
-- On level 0 a slot is one tick.  When the cursor enters a slot of a higher level, that slot's timeouts move to lower
-  levels, in their order, and where they go is empty.  So those of one tick are always in one chain, in the order in
-  which they were scheduled, and a timeout moves at most as many times as there are levels.
+Bits tell which slots are occupied, so no tick visits what is pending elsewhere, and no empty slot either, however long
+the wheel stood.
+
+**Moving down.**  When the cursor enters a slot of a higher level, what is in there has to be on lower levels, and that
+could be a million timeouts at once.  But the level below reaches as far from the moment on in which the slot becomes
+the next one.  From then on what is new goes there at once, and what is in the slot already follows little by little,
+whenever the wheel is used.
+
+**Order.**  Those of one tick come in the order in which they were scheduled.  A chain keeps that; and where the slot of
+a tick still has something on a higher level, what is new is appended there, behind what came before.  What moves down
+moves from the front, to the end of a chain below.  So where several levels have something for one tick, the lowest has
+what was scheduled first.
 
 What is due is appended to one more chain, from which it is taken.
 
@@ -27,8 +34,11 @@ from cython.cimports.metalio._sys.bits import READABLE
 # What fits into the number of a place.
 _MOST = cython.declare(cython.Py_ssize_t, 0xFFFFFFFE)
 _FEWEST = cython.declare(cython.Py_ssize_t, 64)
-# How many timeouts to look at to find out which is next, where more time can be had by waking up once in vain.
+# How many timeouts to look at to find out which is next, where not knowing takes one waking up in vain.
 _GLANCE = cython.declare(cython.Py_ssize_t, 8)
+# How many to move beforehand: when a tick has passed, and when one is scheduled, which may have come to be moved too.
+_SOME = cython.declare(cython.Py_ssize_t, 64)
+_FEW = cython.declare(cython.Py_ssize_t, 2)
 
 _identities: list = [0]
 
@@ -39,13 +49,14 @@ class Wheel:
     """The timeouts of one `Timer`, and its node in a poll.  Times are in nanoseconds."""
 
     def __cinit__(self, start, tick, slots, capacity):
-        bits: cython.int = highest(slots)
+        bits: cython.int = highest(slots) - 1
         levels: cython.int = (62 + bits) // bits
         index: cython.int
         self.start = start
         self.tick = tick
         # The time of the last tick, and what is added to it on the way, can be told.
         self.limit = (INT64_MAX - self.start) // self.tick - 2
+        self.until = self.start + self.tick
         self.mask = slots - 1
         self.capacity = min(capacity, _MOST)
         self.next = INT64_MAX
@@ -83,11 +94,8 @@ class Wheel:
     def is_full(self):
         return self.count >= self.capacity
 
-    def reserve(self, moment, due):
+    def reserve(self, due):
         """Have a vacant place, whose number is returned, and memory for what schedule() does."""
-        if self.count == 0:
-            # Nothing hangs on the cursor.  From the present there are fewer levels to go.
-            self.cursor = max(self.cursor, (moment - self.start) // self.tick)
         if due > self.cursor:
             self.reach(due)
         if self.vacant:
@@ -105,12 +113,14 @@ class Wheel:
             self.used += 1
         self.count += 1
         self.number += 1
-        entry.number = self.number
+        entry.number = self.number << 8
         entry.due = due
         if due <= self.cursor:
-            self.append(cython.address(self.due), place)
+            self.append(cython.address(self.due), place, DUE)
             return self.tell(True)
-        self.put(place, due)
+        if self.occupied > 1:
+            self.prepare(_FEW)
+        self.put(place, self.depth)
         if due < self.next:
             self.next = due
             self.deadline = self.start + due * self.tick
@@ -118,23 +128,23 @@ class Wheel:
 
     def number_at(self, place):
         """The number of the timeout at a place; 0 if there is none."""
-        return self.entries[place].number if place < self.used else 0
+        return self.entries[place].number >> 8 if place < self.used else 0
 
     def cancel(self, place):
         """Take out a timeout, whether it is due or not."""
         due: cython.longlong = self.entries[place].due
-        if due <= self.cursor:
+        number: cython.int = self.entries[place].number & 0xFF
+        if number == DUE:
             self.unlink(cython.address(self.due), place)
             self.vacate(place)
             return self.tell(False)
-        level: cython.pointer[Level] = self.levels + self.level_of[highest(due ^ self.cursor)]
-        digit: cython.longlong = (due >> level.shift) & self.mask
-        slot: cython.pointer[Slot] = level.slots + digit
+        level: cython.pointer[Level] = self.levels + number
+        slot: cython.pointer[Slot] = level.slots + (due >> level.shift & self.mask)
         self.unlink(cython.address(slot.chain), place)
         self.vacate(place)
         if slot.chain.first == 0:
-            self.mark_empty(cython.cast(cython.int, level - self.levels), digit)
-        elif due == slot.least and level.shift:
+            self.mark_empty(number, due)
+        elif due == slot.least and number:
             slot.exact = False
         if due == self.next:
             self.settle(_GLANCE)
@@ -187,68 +197,91 @@ class Wheel:
         """Go on to this time; whether anything has become due.  The poll is yet to be told."""
         target: cython.longlong = (moment - self.start) // self.tick
         last: cython.uint = self.due.last
-        tick: cython.longlong
+        number: cython.int
         while self.occupied:
-            number: cython.int = lowest(self.occupied)
-            level: cython.pointer[Level] = self.levels + number
-            digit: cython.longlong = _first(level)
-            tick = ((self.cursor >> level.shift) & ~self.mask | digit) << level.shift
+            # The next slot to be entered.  Where two begin at once, what is on the lower level was scheduled first.
+            levels: uint64_t = self.occupied
+            tick: cython.longlong = INT64_MAX
+            first: cython.int = 0
+            while levels:
+                number = lowest(levels)
+                levels &= levels - 1
+                begin: cython.longlong = self.first_tick(self.levels + number)
+                if begin < tick:
+                    tick = begin
+                    first = number
             if tick > target:
                 break
             self.cursor = tick
-            chain: Chain = level.slots[digit].chain
-            level.slots[digit].chain.first = level.slots[digit].chain.last = 0
-            self.mark_empty(number, digit)
-            if number:
-                self.cascade(chain)
-                continue
-            self.entries[chain.first].before = self.due.last
-            if self.due.last:
-                self.entries[self.due.last].after = chain.first
-            else:
-                self.due.first = chain.first
-            self.due.last = chain.last
+            self.enter(first)
         if self.cursor < target:
             self.cursor = target
+        self.until = self.start + (self.cursor + 1) * self.tick
+        self.prepare(_SOME)
         self.settle(_GLANCE)
         return self.due.last != last
+
+    def enter(self, number):
+        """The cursor has come to an occupied slot of this level: empty it."""
+        slot: cython.pointer[Slot] = self.levels[number].slots + (self.cursor >> self.levels[number].shift & self.mask)
+        place: cython.uint = slot.chain.first
+        slot.chain.first = slot.chain.last = 0
+        self.mark_empty(number, self.cursor)
+        while place:
+            after: cython.uint = self.entries[place].after
+            if self.entries[place].due == self.cursor:
+                self.append(cython.address(self.due), place, DUE)
+            else:
+                self.put(place, number)
+            place = after
+        return 0
+
+    def prepare(self, most):
+        """Move some of what is in the next slots down already."""
+        number: cython.int
+        levels: uint64_t = self.occupied & ~cython.cast(uint64_t, 1)
+        while levels and most:
+            number = lowest(levels)
+            levels &= levels - 1
+            level: cython.pointer[Level] = self.levels + number
+            slot: cython.pointer[Slot] = level.slots + ((self.cursor >> level.shift) + 1 & self.mask)
+            place: cython.uint = slot.chain.first
+            if place == 0:
+                continue
+            while place and most:
+                most -= 1
+                self.unlink(cython.address(slot.chain), place)
+                slot.exact = False
+                self.put(place, number)
+                place = slot.chain.first
+            if place == 0:
+                self.mark_empty(number, (self.cursor >> level.shift) + 1 << level.shift)
+        return 0
 
     def settle(self, most):
         """Find the next tick at which something is due.
 
         Where finding out would take looking at more than so many timeouts it may be too early, but never too late.
         """
-        self.next = self.deadline = INT64_MAX
-        if self.occupied == 0:
-            return 0
-        number: cython.int = lowest(self.occupied)
-        level: cython.pointer[Level] = self.levels + number
-        digit: cython.longlong = _first(level)
-        slot: cython.pointer[Slot] = level.slots + digit
-        if not slot.exact:
-            least: cython.longlong = INT64_MAX
-            place: cython.uint = slot.chain.first
-            while place and most:
-                most -= 1
-                least = min(least, self.entries[place].due)
-                place = self.entries[place].after
-            if place == 0:
-                slot.least = least
-                slot.exact = True
-        self.next = slot.least
-        self.deadline = self.start + self.next * self.tick
-        return 0
-
-    def cascade(self, chain):
-        """Move what was in the slot that the cursor has entered."""
-        place: cython.uint = chain.first
-        while place:
-            after: cython.uint = self.entries[place].after
-            if self.entries[place].due == self.cursor:
-                self.append(cython.address(self.due), place)
-            else:
-                self.put(place, self.entries[place].due)
-            place = after
+        self.next = INT64_MAX
+        levels: uint64_t = self.occupied
+        while levels:
+            level: cython.pointer[Level] = self.levels + lowest(levels)
+            levels &= levels - 1
+            slot: cython.pointer[Slot] = level.slots + (self.first_tick(level) >> level.shift & self.mask)
+            if not slot.exact and slot.least < self.next:
+                least: cython.longlong = INT64_MAX
+                left: cython.Py_ssize_t = most
+                place: cython.uint = slot.chain.first
+                while place and left:
+                    left -= 1
+                    least = min(least, self.entries[place].due)
+                    place = self.entries[place].after
+                if place == 0:
+                    slot.least = least
+                    slot.exact = True
+            self.next = min(self.next, slot.least)
+        self.deadline = INT64_MAX if self.next == INT64_MAX else self.start + self.next * self.tick
         return 0
 
     def tell(self, news):
@@ -262,40 +295,28 @@ class Wheel:
             self.set(0)
         return 0
 
-    # -- Places -------------------------------------------------------------------------------------------------------
+    # -- Slots --------------------------------------------------------------------------------------------------------
 
-    def grow(self):
-        size: cython.Py_ssize_t = max(2 * cython.cast(cython.Py_ssize_t, self.size), _FEWEST)
-        size = min(size, self.capacity + 1)
-        entries: cython.p_void = PyMem_RawRealloc(self.entries, size * cython.sizeof(Entry))
-        if entries == cython.NULL:
-            raise MemoryError
-        self.entries = cython.cast(cython.pointer[Entry], entries)
-        if self.size == 0:
-            memset(entries, 0, cython.sizeof(Entry))
-        self.size = cython.cast(cython.uint, size)
-        return 0
+    def level_for(self, due):
+        """The lowest level that reaches a tick: up to the end of the next slot of the level above."""
+        number: cython.int = self.level_of[highest(due - self.cursor)]
+        shift: cython.int = self.levels[number].shift
+        return number - 1 if number and (due >> shift) - (self.cursor >> shift) == 1 else number
 
-    def reach(self, due):
-        """Have memory for the level of a tick, and for those below it."""
-        number: cython.int = self.level_of[highest(due ^ self.cursor)]
-        while self.depth <= number:
-            level: cython.pointer[Level] = self.levels + self.depth
-            slots: cython.p_void = PyMem_RawCalloc(self.mask + 1, cython.sizeof(Slot))
-            words: cython.p_void = PyMem_RawCalloc(level.words, 8)
-            if slots == cython.NULL or words == cython.NULL:
-                PyMem_RawFree(slots)
-                PyMem_RawFree(words)
-                raise MemoryError
-            level.slots = cython.cast(cython.pointer[Slot], slots)
-            level.map = cython.cast(cython.pointer[uint64_t], words)
-            self.depth += 1
-        return 0
-
-    def put(self, place, due):
-        number: cython.int = self.level_of[highest(due ^ self.cursor)]
+    def put(self, place, below):
+        """Put a timeout where it belongs, on a level below the given one."""
+        due: cython.longlong = self.entries[place].due
+        number: cython.int = self.level_for(due)
+        above: cython.int = number + 1
+        while above < below:
+            shift: cython.int = self.levels[above].shift
+            if (due >> shift) - (self.cursor >> shift) != 1:
+                break
+            if self.levels[above].slots[due >> shift & self.mask].chain.first:
+                number = above
+            above += 1
         level: cython.pointer[Level] = self.levels + number
-        digit: cython.longlong = (due >> level.shift) & self.mask
+        digit: cython.longlong = due >> level.shift & self.mask
         slot: cython.pointer[Slot] = level.slots + digit
         if slot.chain.first == 0:
             slot.least = due
@@ -306,18 +327,35 @@ class Wheel:
         elif due <= slot.least:
             slot.least = due
             slot.exact = True
-        return self.append(cython.address(slot.chain), place)
+        return self.append(cython.address(slot.chain), place, number)
 
-    def vacate(self, place):
-        self.entries[place].number = 0
-        self.entries[place].after = self.vacant
-        self.vacant = place
-        self.count -= 1
+    def first_tick(self, level):
+        """Where the first occupied slot of a level begins; there is one."""
+        here: cython.longlong = self.cursor >> level.shift
+        begin: cython.int = here & self.mask
+        word: cython.int = begin >> 6
+        bits: uint64_t = level.map[word] >> (begin & 63) << (begin & 63)
+        while bits == 0:
+            word += 1
+            if word == level.words:
+                word = 0
+            bits = level.map[word]
+        return here + (word * 64 + lowest(bits) - begin & self.mask) << level.shift
+
+    def mark_empty(self, number, tick):
+        level: cython.pointer[Level] = self.levels + number
+        digit: cython.longlong = tick >> level.shift & self.mask
+        level.map[digit >> 6] &= ~(cython.cast(uint64_t, 1) << (digit & 63))
+        level.occupied -= 1
+        if level.occupied == 0:
+            self.occupied &= ~(cython.cast(uint64_t, 1) << number)
         return 0
 
-    def append(self, chain, place):
-        self.entries[place].after = 0
-        self.entries[place].before = chain.last
+    def append(self, chain, place, number):
+        entry: cython.pointer[Entry] = self.entries + place
+        entry.number = entry.number & ~cython.cast(uint64_t, 0xFF) | number
+        entry.after = 0
+        entry.before = chain.last
         if chain.last:
             self.entries[chain.last].after = place
         else:
@@ -338,21 +376,39 @@ class Wheel:
             chain.last = before
         return 0
 
-    def mark_empty(self, number, digit):
-        level: cython.pointer[Level] = self.levels + number
-        level.map[digit >> 6] &= ~(cython.cast(uint64_t, 1) << (digit & 63))
-        level.occupied -= 1
-        if level.occupied == 0:
-            self.occupied &= ~(cython.cast(uint64_t, 1) << number)
+    # -- Places -------------------------------------------------------------------------------------------------------
+
+    def grow(self):
+        size: cython.Py_ssize_t = max(2 * cython.cast(cython.Py_ssize_t, self.size), _FEWEST)
+        size = min(size, self.capacity + 1)
+        entries: cython.p_void = PyMem_RawRealloc(self.entries, size * cython.sizeof(Entry))
+        if entries == cython.NULL:
+            raise MemoryError
+        self.entries = cython.cast(cython.pointer[Entry], entries)
+        if self.size == 0:
+            memset(entries, 0, cython.sizeof(Entry))
+        self.size = cython.cast(cython.uint, size)
         return 0
 
+    def reach(self, due):
+        """Have memory for the level of a tick, and for those below it."""
+        number: cython.int = self.level_for(due)
+        while self.depth <= number:
+            level: cython.pointer[Level] = self.levels + self.depth
+            slots: cython.p_void = PyMem_RawCalloc(self.mask + 1, cython.sizeof(Slot))
+            words: cython.p_void = PyMem_RawCalloc(level.words, 8)
+            if slots == cython.NULL or words == cython.NULL:
+                PyMem_RawFree(slots)
+                PyMem_RawFree(words)
+                raise MemoryError
+            level.slots = cython.cast(cython.pointer[Slot], slots)
+            level.map = cython.cast(cython.pointer[uint64_t], words)
+            self.depth += 1
+        return 0
 
-@cython.cfunc
-@cython.inline
-@cython.exceptval(check=False)
-def _first(level: cython.pointer[Level]) -> cython.longlong:
-    """The first occupied slot; there is one."""
-    word: cython.int = 0
-    while level.map[word] == 0:
-        word += 1
-    return word * 64 + lowest(level.map[word])
+    def vacate(self, place):
+        self.entries[place].number = 0
+        self.entries[place].after = self.vacant
+        self.vacant = place
+        self.count -= 1
+        return 0

@@ -32,20 +32,20 @@ class Timer(UserSource):
     are, with those that are due and were not taken.
 
     `capacity` is how many it takes at the most (`None`: some four billion).  It is a timing wheel of several levels
-    with `slots` slots each (256 by default; from 2 to 65,536, rounded up to a power of two): with more of them, a
+    with `slots` slots each (512 by default; from 4 to 65,536, rounded up to a power of two): with more of them, a
     timeout is moved less often before it is due, and the wheel takes some more memory.
 
     `close()`, or dropping it, deregisters it and drops all states.  Safe to use from any thread; no code of the states
     (finalisers) runs while it is locked.
     """
 
-    def __cinit__(self, *, tick=0.001, slots=256, capacity=None):
+    def __cinit__(self, *, tick=0.001, slots=512, capacity=None):
         seconds: cython.double = tick
         size: cython.Py_ssize_t = slots
         if not (1e-9 <= seconds <= 1e9):
             raise ValueError(f"the tick of a Timer is from a nanosecond to 1e9 seconds: {tick!r}")
-        if size < 2 or size > 65536:
-            raise ValueError(f"a Timer has from 2 to 65,536 slots on a level: {slots!r}")
+        if size < 4 or size > 65536:
+            raise ValueError(f"a Timer has from 4 to 65,536 slots on a level: {slots!r}")
         if capacity is not None and capacity < 1:
             raise ValueError("the capacity of a Timer is at least 1")
         size = 1 << (highest(size - 1) + 1)
@@ -72,20 +72,23 @@ class Timer(UserSource):
         with cython.critical_section(wheel):
             if self.shut:
                 raise closed_error(self)
+            before: cython.longlong = wheel.deadline
+            if moment >= wheel.until and wheel.advance(moment):
+                changed = True
+                wheel.tell(True)
             if wheel.is_full():
                 raise TimerFull(f"a Timer with {wheel.count} timeouts has no room for another")
             due: cython.longlong = wheel.due_after(moment, span)
-            place: cython.uint = wheel.reserve(moment, due)
+            place: cython.uint = wheel.reserve(due)
             if place < cython.cast(cython.size_t, len(self.states)):
                 self.states[place] = state
             else:
                 self.states.append(state)
-            before: cython.longlong = wheel.deadline
             timeout.wheel = wheel.identity
             timeout.place = place
             timeout.number = wheel.number + 1
             wheel.schedule(place, due)
-            changed = wheel.deadline != before
+            changed |= wheel.deadline != before
         if changed:
             wheel.reschedule()
         return timeout
@@ -123,12 +126,14 @@ class Timer(UserSource):
         """
         wheel: Wheel = self.wheel
         state: object = None
-        moved: cython.bint = False
+        changed: cython.bint = False
         with cython.critical_section(wheel):
             if self.shut:
                 raise closed_error(self)
             if wheel.due.first == 0:
-                moved = wheel.advance(now())
+                before: cython.longlong = wheel.deadline
+                wheel.advance(now())
+                changed = wheel.deadline != before
                 if wheel.due.first != wheel.due.last:
                     # Before anything is taken, which would be lost if the poll cannot be told.
                     wheel.tell(True)
@@ -137,7 +142,7 @@ class Timer(UserSource):
                 state = self.states[place]
                 self.states[place] = None
                 wheel.take_due()
-        if moved:
+        if changed:
             wheel.reschedule()
         return state
 
