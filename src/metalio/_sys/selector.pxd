@@ -12,6 +12,8 @@ cdef class Selector(UserSpace):
     # Set by the first wake(), cleared before its event is delivered.
     cdef int wake_pending
     cdef Record waker
+    # For how many wakes the GIL is kept.
+    cdef int wary
     # The key under which the waker's events are found: a descriptor of the selector's own.
     cdef int wake_key
 
@@ -40,6 +42,7 @@ cdef class Selector(UserSpace):
     cdef int attach_waker(self, Record record) except -1
     cdef int detach_waker(self, Record record) except -1
     cdef int wake(self) except -1
+    cdef int ring_outside(self) except -1
     cdef int close(self) except -1
     cdef int last_one_out(self) except -1
     cdef int forget(self) except -1

@@ -27,6 +27,8 @@ from metalio._sys.errors import os_error, registration_error
 # what the next sleep would cost.
 _CONTENTION = cython.declare(cython.longlong, 1_000_000)
 _PATIENCE = cython.declare(cython.longlong, 50_000)
+# How many wakes keep the GIL after one that had to wait so long for it: it then costs each of them a few microseconds.
+_WARY = cython.declare(cython.int, 1000)
 
 # Every open selector of the process, for the child of a fork.
 _alive: dict = {}
@@ -200,13 +202,40 @@ class Selector(UserSpace):
         if exchange(cython.address(self.wake_pending), 1):
             return 0
         error: cython.int = 0
+        outside: cython.bint = False
         with cython.critical_section(self.table):
             self.check()
-            error = self.ring()
+            # Whoever sleeps is about to want the GIL, and waits for it once more if it is kept meanwhile.  But where some
+            # other thread took it and kept it the last time, it is not given up for a while.
+            outside = self.sleepers > 0 and self.wary == 0
+            if outside:
+                # As a sleeper does, so that the descriptors stay open.
+                self.sleepers += 1
+            else:
+                self.wary -= self.wary > 0
+                error = self.ring()
+        if outside:
+            error = self.ring_outside()
         if error:
             exchange(cython.address(self.wake_pending), 0)
             raise os_error(error)
         return 0
+
+    def ring_outside(self):
+        """Ring without the GIL; the number of an error, or 0."""
+        error: cython.int
+        rung: cython.longlong
+        with cython.nogil:
+            error = self.ring()
+            rung = now()
+        slow: cython.bint = now() - rung > _CONTENTION
+        with cython.critical_section(self.table):
+            self.wake_up()
+            if slow:
+                self.wary = _WARY
+            if self.state != OPEN:
+                self.last_one_out()
+        return error
 
     def add_wake(self, entry):
         """Fill an entry with the event of the waker, if it was woken; how many entries that were."""

@@ -79,7 +79,7 @@ cdef class UserSpace:
     cdef list forgotten
 
     cdef int check(self) except -1
-    cdef int ring(self) noexcept
+    cdef int ring(self) noexcept nogil
     cdef int set_clock(self, int64_t deadline) except -1
 
     cdef int enter_node(self, Node node, Record record) except -1
