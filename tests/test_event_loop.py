@@ -754,6 +754,14 @@ class TestTimeouts:
         assert turn(loop, handler) == [("timeout", 1), ("timeout", 11), ("tick",)]
         assert turn(loop, handler) == [("timeout", 2), ("timeout", 12), ("tick",)]
 
+    def test_one_that_is_due_at_once_is_for_the_next_turn(self, make):
+        """With ticks as short as the clock's."""
+        loop = make(timer_tick=1e-9)
+        loop.timeout(0, 0)
+        handler = Ticking(timeout=lambda loop, value: loop.timeout(value + 1, 0))
+        for number in range(5):
+            assert turn(loop, handler) == [("timeout", number), ("tick",)]
+
     def test_one_that_is_called_off_and_set_meanwhile(self, loop):
         """A place of the timer that is used again makes it no older."""
         timeouts = [loop.timeout(number, 0) for number in range(3)]
@@ -949,6 +957,16 @@ class TestShutdown:
             loop.run(Recorder(notify=action))
         # The turn is finished, and that is all.
         assert loop.run(Ticking()).calls == [("notify", 2), ("tick",)]
+
+    def test_it_counts_after_an_exception_also_from_another_thread(self, make):
+        """Though the loop was woken up for it already."""
+        loop = make(io_poll_timeout=None)
+        worker = Worker(loop.run, Ticking(tick=fail))
+        sleeping(worker)
+        loop.shutdown()
+        with pytest.raises(Failure):
+            worker.finish()
+        assert loop.run(Ticking()).calls == [("tick",)]
 
     def test_it_does_not_disturb_the_next_run(self, make):
         loop = make(io_poll_timeout=None)

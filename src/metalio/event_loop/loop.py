@@ -294,7 +294,8 @@ class EventLoop:
         while value is not None:
             if calls.timeout is not None:
                 calls.timeout(self, value)
-            if not self.open or wheel.due.first == 0 or wheel.number_at(wheel.due.first) > newest:
+            # Nothing is due any more once the loop is closed.
+            if wheel.due.first == 0 or wheel.number_at(wheel.due.first) > newest:
                 return 0
             value = self.timer.poll()
         return 0
@@ -348,7 +349,6 @@ class EventLoop:
         self.bell.close()
         self.receiver.close()
         self.timer.close()
-        self.sender.close()
 
     def __enter__(self):
         self.require()
