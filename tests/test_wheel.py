@@ -292,6 +292,20 @@ def test_no_tick_has_to_move_them_all():
         shares.append(max(times) / sum(times))
 
 
+@pytest.mark.parametrize("together", [1, 5])
+def test_the_next_one_is_known_while_some_have_moved_and_some_have_not(together):
+    pair = Pair(slots=8)
+    numbers = [pair.set(1000 + index // together) for index in range(500)]
+    # So that they are in the slot that comes next, and the first of them on lower levels.
+    while pair.moment < 900:
+        pair.advance(1)
+        if pair.moment % 100 == 0:
+            pair.check()
+    for number in numbers[:450]:
+        pair.cancel(number)
+        pair.check()
+
+
 def test_moving_beforehand_keeps_the_order():
     """Those that come while the slot of their tick is being emptied come behind what was there."""
     pair = Pair(slots=8)
