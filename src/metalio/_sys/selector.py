@@ -204,9 +204,11 @@ class Selector(UserSpace):
         error: cython.int = 0
         outside: cython.bint = False
         with cython.critical_section(self.table):
-            self.check() # Whoever sleeps is about to want the GIL, and waits for it once more if it is kept meanwhile.
-            But where some # other thread took it and kept it the last time, it is not given up for a while. outside =
-            self.sleepers > 0 and self.wary == 0 if outside:
+            self.check()
+            # Whoever sleeps is about to want the GIL, and waits for it once more if it is kept meanwhile.  But where
+            # some other thread took it and kept it the last time, it is not given up for a while.
+            outside = self.sleepers > 0 and self.wary == 0
+            if outside:
                 # As a sleeper does, so that the descriptors stay open.
                 self.sleepers += 1
             else:
