@@ -845,7 +845,8 @@ def test_several_timers(poll, events):
         for event in events:
             told.append(event.token)
             assert drain(timers[event.token]) == [event.token + 1]
-    assert told == list(range(9, -1, -1))
+    # In which order is not said, where a machine is so busy that several are due at once.
+    assert sorted(told) == list(range(10))
 
 
 def test_a_state_that_schedules_again_is_not_due_in_the_same_tick(poll, events):
