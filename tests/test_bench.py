@@ -43,6 +43,7 @@ TINY = {
     "warm_up_ms": 0,
     "measure_ms": 20,
     "echoes": 5,
+    "turns": 2,
 }
 
 CONTENDERS = [

@@ -292,16 +292,20 @@ def test_no_tick_has_to_move_them_all():
         shares.append(max(times) / sum(times))
 
 
-@pytest.mark.parametrize("together", [1, 5])
-def test_the_next_one_is_known_while_some_have_moved_and_some_have_not(together):
-    pair = Pair(slots=8)
-    numbers = [pair.set(1000 + index // together) for index in range(500)]
-    # So that they are in the slot that comes next, and the first of them on lower levels.
-    while pair.moment < 900:
-        pair.advance(1)
-        if pair.moment % 100 == 0:
-            pair.check()
-    for number in numbers[:450]:
+def test_the_next_one_is_known_while_some_have_moved_and_some_have_not():
+    pair = Pair(slots=512)
+    numbers = [pair.set(512 + index // 2) for index in range(500)]
+    # Now they are in the slot that comes next, and the first of them have moved.
+    pair.advance(300)
+    for number in numbers:
+        pair.cancel(number)
+        pair.check()
+
+
+def test_the_next_one_is_known_where_the_latest_came_first():
+    pair = Pair(slots=512)
+    numbers = [pair.set(70_000 + index) for index in reversed(range(100))]
+    for number in reversed(numbers):
         pair.cancel(number)
         pair.check()
 

@@ -31,6 +31,7 @@ cdef class KeyMapBase:
     cdef SelectorBase selector
 
 
+cdef int enter(Selector selector, object key, int interest) except -1
 cdef Record find(Selector selector, object fileobj)
 cdef Record search(Table table, object fileobj)
 cdef tuple pair_of(Selector selector, Record record)

@@ -76,10 +76,7 @@ class SelectorBase:
                 raise
             raise KeyError(f"{fileobj!r} is already registered") from None
         key = _new_tuple(SelectorKey, (fileobj, fd, events, data))
-        try:
-            selector.enter(new_record(fd, (key, _mask(interest)), interest, LEVEL, True))
-        except FileExistsError:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered") from None
+        enter(selector, key, interest)
         return key
 
     def unregister(self, fileobj):
@@ -123,7 +120,7 @@ class SelectorBase:
         except FileNotFoundError:
             if not same:
                 key = _new_tuple(SelectorKey, (fileobj, record.fd, events, data))
-            selector.enter(new_record(record.fd, (key, _mask(interest)), interest, LEVEL, True))
+            enter(selector, key, interest)
         except OSError:
             selector.leave(record, True)
             raise
@@ -325,6 +322,15 @@ class KeyMap(KeyMapBase, Mapping):
     """What is registered with a `MetalSelector`: `SelectorKey` by file object or descriptor.  Read-only, and live."""
 
     __slots__ = ()
+
+
+def enter(selector, key, interest):
+    """Register a key's descriptor."""
+    try:
+        selector.enter(new_record(key[1], (key, _mask(interest)), interest, LEVEL, True))
+    except FileExistsError:
+        raise KeyError(f"{key[0]!r} (FD {key[1]}) is already registered") from None
+    return 0
 
 
 def find(selector, fileobj):

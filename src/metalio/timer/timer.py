@@ -44,11 +44,11 @@ class Timer(UserSource):
         size: cython.Py_ssize_t = slots
         if not (1e-9 <= seconds <= 1e9):
             raise ValueError(f"the tick of a Timer is from a nanosecond to 1e9 seconds: {tick!r}")
-        if size < 4 or size > 65536:
-            raise ValueError(f"a Timer has from 4 to 65,536 slots on a level: {slots!r}")
+        if size < 1 or size > 65536:
+            raise ValueError(f"a Timer has from 1 to 65,536 slots on a level: {slots!r}")
         if capacity is not None and capacity < 1:
             raise ValueError("the capacity of a Timer is at least 1")
-        size = 1 << (highest(size - 1) + 1)
+        size = 4 if size <= 4 else 1 << (highest(size - 1) + 1)
         self.states = [None]
         length: cython.longlong = cython.cast(cython.longlong, seconds * 1e9 + 0.5)
         self.node = self.wheel = Wheel.__new__(Wheel, now(), length, size, _MOST if capacity is None else capacity)
