@@ -19,8 +19,8 @@ import metalio.signal
 import metalio.slab
 import metalio.timer
 from metalio import Poll
-from metalio._sys import wheel
 from metalio.channel import message_queue
+from metalio.timer import wheel
 from metalio.user_source import UserSource
 
 MODULES = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metalio._sys.wheel import Wheel
+from metalio.timer.wheel import Wheel
 
 NEVER = 2**63 - 1
 MOST = 2**32 - 2

@@ -46,7 +46,8 @@ class UserSource(OwnSource):
         return 0
 
     def require(self):
-        if self.shut:
+        # Without a node it was never finished.
+        if self.shut or self.node is None:
             raise closed_error(self)
         return 0
 

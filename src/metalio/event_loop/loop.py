@@ -8,13 +8,13 @@ from cython.cimports.cpython.ref import Py_DECREF, PyObject
 from cython.cimports.metalio._sys.bits import FAILED, HANGUP, READ_CLOSED, READABLE, WRITABLE, WRITE_CLOSED
 from cython.cimports.metalio._sys.native import Section, claim, lock, release, take_over, unlock
 from cython.cimports.metalio._sys.user_space import FORKED
-from cython.cimports.metalio._sys.wheel import Wheel
 from cython.cimports.metalio.channel.message_queue import MessageQueue, size
 from cython.cimports.metalio.event import Event
 from cython.cimports.metalio.event_loop.callbacks import Callbacks, callbacks_of
 from cython.cimports.metalio.event_loop.loop_sender import new_loop_sender
 from cython.cimports.metalio.events import Events, EventsIterator, event_of
 from cython.cimports.metalio.poll import nanoseconds
+from cython.cimports.metalio.timer.wheel import Wheel
 
 from metalio._sys.errors import closed_error
 from metalio.channel import sync_channel

@@ -1,4 +1,4 @@
-from metalio._sys.wheel cimport Wheel
+from metalio.timer.wheel cimport Wheel
 from metalio.user_source cimport UserSource
 
 

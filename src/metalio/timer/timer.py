@@ -5,8 +5,8 @@ from cython.cimports.cpython.float import PyFloat_AS_DOUBLE
 from cython.cimports.libc.math import ceil, floor
 from cython.cimports.libc.stdint import INT64_MAX
 from cython.cimports.metalio._sys.clock import now
-from cython.cimports.metalio._sys.wheel import Wheel, highest
 from cython.cimports.metalio.timer.timeout import Timeout, new_timeout
+from cython.cimports.metalio.timer.wheel import Wheel, highest
 from cython.cimports.metalio.user_source import UserSource
 
 from metalio._sys.errors import closed_error
