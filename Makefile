@@ -29,6 +29,10 @@ load: build ## the same with 5,000 connections at once
 test: build ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: asyncio
+asyncio: build ## run all of CPython's tests of asyncio on MetalSelector
+	METALIO_ASYNCIO=all $(BIN)/python -m pytest tests/test_asyncio_cpython.py $(ARGS)
+
 .PHONY: lint
 lint: build ## check style and types
 	$(BIN)/ruff check .

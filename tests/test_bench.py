@@ -18,7 +18,22 @@ import pytest
 from util import PATIENCE
 
 from metalio import bench
-from metalio.bench import alloc, case, channel, harness, native, plot, ready, report, ring, stats, timers, wake, worker
+from metalio.bench import (
+    alloc,
+    case,
+    channel,
+    harness,
+    native,
+    plot,
+    ready,
+    report,
+    ring,
+    selector,
+    stats,
+    timers,
+    wake,
+    worker,
+)
 from metalio.bench.common import LOOPS
 from metalio.cli import bench as cli
 
@@ -149,6 +164,24 @@ class TestVerification:
         ring.verify(3, [b"e", None, b"ee"])
         with pytest.raises(RuntimeError, match="2 bytes in the ring instead of 3"):
             ring.verify(3, [b"e", None, b"e"])
+
+    def test_echoes_within_one_loop_are_compared(self):
+        class Transport:
+            def write(self, data):
+                self.written = data
+
+        over = []
+        transport = Transport()
+        caller = selector.Caller(6, 8, lambda: over.append(True))
+        caller.connection_made(transport)
+        assert transport.written == b"7 xxxxxx"
+        caller.data_received(b"7 xxx")
+        assert not over
+        caller.data_received(b"xxx")
+        assert over == [True]
+        assert transport.written == b"8 xxxxxx"
+        with pytest.raises(SystemExit, match="not what was sent"):
+            caller.data_received(b"7 xxxxxx")
 
     def test_everything_ready_is_found(self):
         assert ready.verified(4, 4) == 4

@@ -165,10 +165,9 @@ def by_turns(new_loop, connections, size, echoes, turns):
         default(echoes)
         ratios = []
         for turn in range(turns):
-            if turn % 2:
-                ratios.append(time(this) / time(default))
-            else:
-                ratios.append(1 / (time(default) / time(this)))
+            order = (this, default) if turn % 2 else (default, this)
+            times = {run: time(run) for run in order}
+            ratios.append(times[this] / times[default])
         return median(ratios)
 
 
