@@ -5,11 +5,11 @@ there, goes on being reported, and cannot be removed.  What a poll makes of that
 """
 
 import contextlib
-import fcntl
 import itertools
 import os
 import select
 import socket
+import sys
 import time
 
 import pytest
@@ -37,6 +37,9 @@ from util import (
 
 from metalio import Events, Interest, Poll, PollOpt, Waker
 from metalio.net import TcpStream
+
+if sys.platform != "win32":
+    import fcntl
 
 EDGE, LEVEL, ONESHOT, EXCLUSIVE = PollOpt.EDGE, PollOpt.LEVEL, PollOpt.ONESHOT, PollOpt.EXCLUSIVE
 

@@ -3,7 +3,7 @@
 import contextlib
 import faulthandler
 import os
-import resource
+import platform
 import select
 import signal
 import socket
@@ -14,6 +14,8 @@ import threading
 import time
 import traceback
 
+import pytest
+
 from metalio import Interest
 from metalio.net import TcpListener, TcpStream
 
@@ -21,12 +23,23 @@ READABLE = Interest.READABLE
 WRITABLE = Interest.WRITABLE
 BOTH = READABLE | WRITABLE
 
+WINDOWS = sys.platform == "win32"
+if WINDOWS:
+    import ctypes
+else:
+    import resource
+
 # How long to wait for what has to come: reached only by a test that fails.
 PATIENCE = 10.0
 # How long to look for what must not come.
 MOMENT = 0.01
 
 _mine = []
+
+
+def not_on_windows(reason):
+    """A mark for what Windows does not have; the reason says what that is."""
+    return pytest.mark.skipif(WINDOWS, reason=reason)
 
 
 def mine(*closeables):
@@ -50,7 +63,9 @@ def close_all():
 
 
 def open_descriptors():
-    """What every open descriptor of this process names."""
+    """What every open descriptor of this process names.  On Windows only sockets are told from other handles."""
+    if WINDOWS:
+        return {handle: "socket" for handle in range(4, 4 * (count_handles() + 256), 4) if is_socket(handle)}
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -66,7 +81,24 @@ def count_fds():
     return len(open_descriptors())
 
 
+def count_handles():
+    """How many handles this process has open, of whatever kind.  Windows only."""
+    count = ctypes.c_ulong()
+    kernel = ctypes.windll.kernel32
+    assert kernel.GetProcessHandleCount(ctypes.c_void_p(kernel.GetCurrentProcess()), ctypes.byref(count))
+    return count.value
+
+
+def is_socket(handle):
+    """Whether a handle is one of a socket.  Windows only."""
+    kind, size = ctypes.c_int(), ctypes.c_int(4)
+    get = ctypes.windll.ws2_32.getsockopt
+    return get(ctypes.c_void_p(handle), socket.SOL_SOCKET, socket.SO_TYPE, ctypes.byref(kind), ctypes.byref(size)) == 0
+
+
 def is_open(fd):
+    if WINDOWS:
+        return is_socket(fd)
     try:
         os.fstat(fd)
     except OSError:
@@ -77,6 +109,8 @@ def is_open(fd):
 @contextlib.contextmanager
 def no_free_descriptors(spare=0):
     """While this lasts, the process can open so many more descriptors and no more."""
+    if WINDOWS:
+        pytest.skip("Windows has no limit of open sockets that a process could set for itself")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = open_descriptors()
     number = spared = 0
@@ -96,9 +130,16 @@ def no_free_descriptors(spare=0):
 
 def wait_readable(source, timeout=PATIENCE):
     """Wait, without metalio, until a descriptor is readable."""
+    assert _ready(source, False, timeout), f"{source!r} did not become readable"
+
+
+def _ready(source, writing, timeout):
+    if WINDOWS:
+        # An attempt to connect that failed is an exception there.
+        return any(select.select([] if writing else [source], [source] if writing else [], [source], timeout))
     waiter = select.poll()
-    waiter.register(source, select.POLLIN)
-    assert waiter.poll(timeout * 1000), f"{source!r} did not become readable"
+    waiter.register(source, select.POLLOUT if writing else select.POLLIN)
+    return waiter.poll(timeout * 1000)
 
 
 def tcp_listener(addr="127.0.0.1:0", **options):
@@ -125,9 +166,7 @@ def tcp_pair(addr="127.0.0.1:0"):
 
 
 def wait_writable(source, timeout=PATIENCE):
-    waiter = select.poll()
-    waiter.register(source, select.POLLOUT)
-    assert waiter.poll(timeout * 1000), f"{source!r} did not become writable"
+    assert _ready(source, True, timeout), f"{source!r} did not become writable"
 
 
 def socket_pair():
@@ -141,7 +180,7 @@ def socket_pair():
 def shrink(*streams, size=4096):
     """Make the buffers of streams small, so that they are soon full."""
     for stream in streams:
-        with socket.socket(fileno=os.dup(stream.fileno())) as sock:
+        with stream.try_clone().into_socket() if WINDOWS else socket.socket(fileno=os.dup(stream.fileno())) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
@@ -149,13 +188,11 @@ def shrink(*streams, size=4096):
 def fill(stream, chunk=bytes(65536)):
     """Write until it would block and stays so; how many bytes."""
     total = 0
-    waiter = select.poll()
-    waiter.register(stream, select.POLLOUT)
     while True:
         sent = stream.write(chunk)
         if sent is None:
             # The peer's kernel may still be taking over what this one has sent.
-            if not waiter.poll(MOMENT * 1000):
+            if not _ready(stream, True, MOMENT):
                 return total
         else:
             total += sent
@@ -262,7 +299,10 @@ class Worker(threading.Thread):
 
 
 def sleeping(worker, timeout=PATIENCE):
-    """Wait until a thread sleeps in the kernel, as /proc tells."""
+    """Wait until a thread sleeps in the kernel, as /proc tells.  Where nobody tells it has some time to do so."""
+    if WINDOWS:
+        time.sleep(0.05)
+        return
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
@@ -277,7 +317,7 @@ def sleeping(worker, timeout=PATIENCE):
 
 
 # epoll_wait, epoll_pwait, epoll_pwait2, poll, ppoll on x86-64; epoll_pwait, epoll_pwait2, ppoll on AArch64.
-_WAITING = {232, 281, 441, 7, 271} if os.uname().machine == "x86_64" else {22, 441, 73}
+_WAITING = {232, 281, 441, 7, 271} if platform.machine() == "x86_64" else {22, 441, 73}
 
 
 # -- Processes --------------------------------------------------------------------------------------------------------
@@ -285,6 +325,8 @@ _WAITING = {232, 281, 441, 7, 271} if os.uname().machine == "x86_64" else {22, 4
 
 def in_child(function, *args):
     """Call a function in a forked child, which must return from it.  A crash or a hang there is a failure here."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork on Windows")
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

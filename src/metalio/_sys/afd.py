@@ -11,8 +11,8 @@ A request asks the driver for the state of one socket, and comes back once that 
 - a foreign socket always has one, since this is how the driver tells that it was closed.
 
 **Nothing is used after it was freed.**  The kernel writes into a request until it has come back, so operations stand in
-memory of the selector's own, that is freed when it is closed, and are used again only then.  A completion does not carry
-an address, but the index of its operation and the number of the request: so one that is still on its way when its
+memory of the selector's own, that is freed when it is closed, and are used again only then.  A completion carries no
+address, but the index of its operation and the number of the request: so one that is still on its way while its
 operation is used for another request, or another socket, is told by its number and dropped.
 
 **Handles as keys.**  A registration is found by the handle of its socket divided by four, of which all handles are
@@ -67,7 +67,6 @@ from cython.cimports.metalio._sys.windows import (
     post,
     take,
 )
-from cython.cimports.metalio.events import Events
 
 from metalio._sys.errors import os_error
 
@@ -392,7 +391,7 @@ class AfdSelector(Selector):
                 cancel(self.groups[index // GROUP].afd, cython.address(self.operation(index).request))
         for number in range(self.group_count):
             close_handle(self.groups[number].afd)
-        for number in range(_PATIENCE):
+        for _ in range(_PATIENCE):
             left = 0
             for index in range(self.group_count * GROUP):
                 if self.operation(index).pending and in_kernel(cython.address(self.operation(index).request)):
