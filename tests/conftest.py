@@ -7,7 +7,7 @@ import os
 import on_windows
 import pytest
 from program import SANITIZED
-from util import WINDOWS, close_all, open_descriptors
+from util import WINDOWS, WINE, close_all, open_descriptors
 
 from metalio import Events, Poll
 from metalio._sys import selector_names
@@ -39,10 +39,11 @@ def pytest_pycollect_makemodule(module_path, parent):
 
 def pytest_collection_modifyitems(items):
     if WINDOWS:
+        reasons = on_windows.TESTS | (on_windows.WINE if WINE else {})
         for item in items:
             name = f"{item.path.name}::{item.originalname}"
-            if name in on_windows.TESTS:
-                item.add_marker(pytest.mark.skip(reason=on_windows.TESTS[name]))
+            if name in reasons:
+                item.add_marker(pytest.mark.skip(reason=reasons[name]))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,12 +1,14 @@
 """What the tests have in common.  Nothing here waits without a bound, and nothing sleeps to wait for a state."""
 
 import contextlib
+import errno
 import faulthandler
 import os
 import platform
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -24,10 +26,16 @@ WRITABLE = Interest.WRITABLE
 BOTH = READABLE | WRITABLE
 
 WINDOWS = sys.platform == "win32"
+WINE = False
 if WINDOWS:
     import ctypes
+
+    WINE = hasattr(ctypes.windll.ntdll, "wine_get_version")
 else:
     import resource
+
+# The selectors that emulate edges for metalio's own sources, and have no descriptor by which they could be polled.
+EMULATED = {"poll", "afd"}
 
 # How long to wait for what has to come: reached only by a test that fails.
 PATIENCE = 10.0
@@ -65,7 +73,7 @@ def close_all():
 def open_descriptors():
     """What every open descriptor of this process names.  On Windows only sockets are told from other handles."""
     if WINDOWS:
-        return {handle: "socket" for handle in range(4, 4 * (count_handles() + 256), 4) if is_socket(handle)}
+        return {handle: "socket" for handle in handles() if is_socket(handle)}
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -77,16 +85,31 @@ def open_descriptors():
 
 
 def count_fds():
-    """How many descriptors this process has open."""
-    return len(open_descriptors())
+    """How many descriptors this process has open; on Windows: handles."""
+    return count_handles() if WINDOWS else len(open_descriptors())
+
+
+def handles():
+    """The handles of this process, of whatever kind.  Windows only."""
+    size = 1 << 20
+    while True:
+        space = ctypes.create_string_buffer(size)
+        needed = ctypes.c_ulong()
+        # SystemExtendedHandleInformation: a count, something reserved, and 40 bytes for each handle of all processes.
+        status = ctypes.windll.ntdll.NtQuerySystemInformation(64, space, size, ctypes.byref(needed))
+        if status == 0:
+            break
+        assert status & 0xFFFFFFFF == 0xC0000004, f"the system does not tell its handles: {status & 0xFFFFFFFF:#x}"
+        size *= 2
+    (count,) = struct.unpack_from("N", space)
+    own = os.getpid()
+    entries = [struct.unpack_from("NN", space, 16 + 40 * index + 8) for index in range(count)]
+    return [handle for process, handle in entries if process == own]
 
 
 def count_handles():
-    """How many handles this process has open, of whatever kind.  Windows only."""
-    count = ctypes.c_ulong()
-    kernel = ctypes.windll.kernel32
-    assert kernel.GetProcessHandleCount(ctypes.c_void_p(kernel.GetCurrentProcess()), ctypes.byref(count))
-    return count.value
+    """How many of them there are."""
+    return len(handles())
 
 
 def is_socket(handle):
@@ -104,6 +127,43 @@ def is_open(fd):
     except OSError:
         return False
     return True
+
+
+def is_inheritable(fd):
+    """Whether a descriptor, or a socket, is handed on to child processes."""
+    return os.get_handle_inheritable(fd) if WINDOWS else os.get_inheritable(fd)
+
+
+def is_blocking(fd):
+    """Whether a descriptor is in blocking mode; on Windows one that has nothing to read, since only using it tells."""
+    if not WINDOWS:
+        return os.get_blocking(fd)
+    winsock = ctypes.windll.ws2_32
+    if winsock.recv(ctypes.c_void_p(fd), ctypes.create_string_buffer(1), 1, socket.MSG_PEEK) < 0:
+        if winsock.WSAGetLastError() == errno.ENOTCONN:
+            winsock.accept(ctypes.c_void_p(fd), None, None)
+        return winsock.WSAGetLastError() != errno.EWOULDBLOCK
+    raise AssertionError("there is something to read")
+
+
+def same_socket(source):
+    """A `socket.socket` for the same socket, to be closed like any other."""
+    if WINDOWS:
+        return source.try_clone().into_socket()
+    return socket.socket(fileno=os.dup(source.fileno()))
+
+
+def need_loopback_addresses():
+    """Skip where the loopback has one address: macOS, and Wine, which binds to another one and then forgets it."""
+    with socket.socket(type=socket.SOCK_DGRAM) as first, socket.socket(type=socket.SOCK_DGRAM) as second:
+        first.bind(("127.0.0.1", 0))
+        try:
+            second.bind(("127.0.0.2", 0))
+        except OSError:
+            pytest.skip("the loopback of this system has one address")
+        second.sendto(b"x", first.getsockname())
+        if first.recvfrom(1)[1] != second.getsockname():
+            pytest.skip("the loopback of this system has one address")
 
 
 @contextlib.contextmanager
@@ -180,7 +240,7 @@ def socket_pair():
 def shrink(*streams, size=4096):
     """Make the buffers of streams small, so that they are soon full."""
     for stream in streams:
-        with stream.try_clone().into_socket() if WINDOWS else socket.socket(fileno=os.dup(stream.fileno())) as sock:
+        with same_socket(stream) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 

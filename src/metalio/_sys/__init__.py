@@ -30,6 +30,15 @@ def selector_names():
     return tuple(_CLASSES)
 
 
+def waker_name():
+    """What wakes a poll on this machine."""
+    if sys.platform == "win32":
+        return "posted completion"
+    from metalio._sys import bell
+
+    return bell.kind()
+
+
 def make_selector(name=None):
     """A new selector: the one of that name, or the best."""
     names = selector_names()

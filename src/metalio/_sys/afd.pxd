@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from metalio._sys.selector cimport Selector
 from metalio._sys.table cimport Record
@@ -17,8 +17,9 @@ cdef struct Operation:
     void *sock
     # Of the last request: a completion with another number is outdated.
     uint32_t sequence
-    # What the last request asks for.
+    # What the last request asks for, and in which round it was made.
     uint32_t mask
+    uint32_t turn
     # The key of its record, or -1 where it has none: then it is free, or will be once the request has come back.
     int key
     # Whether the completion of the last request is still to come.
@@ -43,6 +44,8 @@ cdef class AfdSelector(Selector):
     cdef void *port
     cdef Group **groups
     cdef int group_count
+    # Counts the polls that were begun.
+    cdef uint32_t round
     # Indexes of operations, or -1.
     cdef int free
     cdef int queue
@@ -55,4 +58,6 @@ cdef class AfdSelector(Selector):
     cdef bint stop(self, int index) noexcept
     cdef int renounce(self, Record record) noexcept
     cdef int enqueue(self, int index) noexcept
+    cdef int complete(self, Events events, uint64_t context) noexcept
+    cdef int bring_up_to_date(self, Operation *operation, int ready) noexcept
     cdef int report(self, Events events, Record record, int index) noexcept

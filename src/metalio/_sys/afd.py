@@ -3,9 +3,12 @@
 A request asks the driver for the state of one socket, and comes back once that is one of those asked for.  So
 
 - a request is made anew after each event.  Level: by the next poll, so that what was read meanwhile is not reported.
-  Edge: for what has not been reported yet at once, for the rest when the source says that it has been drained (see
-  `metalio._sys.poll`); nobody can say so for a socket that is not the library's own, hence the `ValueError`.  Oneshot:
-  when it is registered again.
+  Edge: at once for what has not been reported yet, and for the rest when the source says that it has been drained, as
+  with poll(2); until then for what comes unasked.  Nobody can say so for a socket that is not the library's own, hence
+  the `ValueError`.  Oneshot: when it is registered again.
+- a request tells what was when it came back, which may have been long before a poll collects it.  So where it would do
+  harm (level: what was read meanwhile is reported; oneshot: what came since is not) the state is asked for once more.
+  An edge may do with it: metalio's own sockets have it made anew when they are drained.
 - there is one request for a socket at a time.  One that asks for the wrong thing is taken back first, which is done at
   once, or else when it has come back.
 - a foreign socket always has one, since this is how the driver tells that it was closed.
@@ -27,7 +30,7 @@ The waker is a completion that is posted to the port.
 
 import cython
 from cython.cimports.cpython.mem import PyMem_RawCalloc, PyMem_RawFree, PyMem_RawRealloc
-from cython.cimports.libc.errno import EBADF, EEXIST, ENOENT, ENOMEM, ENOTSOCK
+from cython.cimports.libc.errno import EEXIST, ENOENT, ENOMEM, ENOTSOCK
 from cython.cimports.libc.stdint import uint32_t, uint64_t, uintptr_t
 from cython.cimports.metalio._sys.bits import (
     AIO,
@@ -65,6 +68,7 @@ from cython.cimports.metalio._sys.windows import (
     open_afd,
     polled,
     post,
+    state_now,
     take,
 )
 
@@ -139,7 +143,7 @@ class AfdSelector(Selector):
         record.position = index
         error = self.ask(record)
         if error == 0 and operation.gone:
-            error = EBADF
+            error = ENOTSOCK
         if error:
             self.renounce(record)
         return error
@@ -171,7 +175,8 @@ class AfdSelector(Selector):
         operation: cython.pointer[Operation] = self.operation(index)
         record.renew_short = record.renew_blocked = record.edge()
         mask: uint32_t = 0
-        if record.armed and not record.spent and not record.hung:
+        if not record.spent and not record.hung:
+            # What comes unasked.
             mask = AFD_ABORT | AFD_CONNECT_FAIL
             if record.armed & READABLE:
                 mask |= AFD_RECEIVE | AFD_ACCEPT | AFD_DISCONNECT
@@ -196,6 +201,7 @@ class AfdSelector(Selector):
         operation: cython.pointer[Operation] = self.operation(index)
         operation.sequence += 1
         operation.mask = mask
+        operation.turn = self.round
         context: uint64_t = cython.cast(uint64_t, operation.sequence) << 32 | cython.cast(uint32_t, index + 1)
         error: cython.int = begin_poll(
             self.groups[index // GROUP].afd,
@@ -279,10 +285,12 @@ class AfdSelector(Selector):
 
     def prepare(self, events):
         events.reserve(events.capacity * cython.sizeof(Completion))
+        self.round += 1
         while self.queue >= 0:
             operation: cython.pointer[Operation] = self.operation(self.queue)
             record: Record = self.table.at(operation.key)
-            if record is not None:
+            # Whoever drained a source meanwhile has had it armed already.
+            if record is not None and (not operation.pending or operation.mask == AFD_LOCAL_CLOSE):
                 error: cython.int = self.ask(record)
                 if error:
                     # The next poll tries again.
@@ -305,27 +313,38 @@ class AfdSelector(Selector):
     def collect(self, events, count, exact):
         completions: cython.pointer[Completion] = cython.cast(cython.pointer[Completion], events.scratch)
         position: cython.int
-        for position in range(count):
-            if completions[position].lpCompletionKey == _RING:
-                events.count += self.add_wake(events.entries + events.count)
-                continue
-            context: uint64_t = cython.cast(uintptr_t, completions[position].lpOverlapped)
-            index: cython.int = cython.cast(cython.int, cython.cast(uint32_t, context)) - 1
-            operation: cython.pointer[Operation] = self.operation(index)
-            if not operation.pending or operation.sequence != cython.cast(uint32_t, context >> 32):
-                continue
-            operation.pending = False
-            if operation.key < 0:
-                operation.next_free = self.free
-                self.free = index
-                continue
-            record: Record = self.table.at(operation.key)
-            if operation.outdated:
-                operation.outdated = False
-                if self.ask(record):
-                    self.enqueue(index)
-            elif record is not None:
-                self.report(events, record, index)
+        most: cython.Py_ssize_t = events.limit
+        while count > 0:
+            for position in range(count):
+                if completions[position].lpCompletionKey == _RING:
+                    events.count += self.add_wake(events.entries + events.count)
+                else:
+                    self.complete(events, cython.cast(uintptr_t, completions[position].lpOverlapped))
+            if count < most or events.count == events.limit:
+                break
+            # What was outdated has taken the place of events.
+            most = events.limit - events.count
+            count = take(self.port, completions, cython.cast(uint32_t, most), 0)
+        return 0
+
+    def complete(self, events, context):
+        """A request has come back."""
+        index: cython.int = cython.cast(cython.int, cython.cast(uint32_t, context)) - 1
+        operation: cython.pointer[Operation] = self.operation(index)
+        if not operation.pending or operation.sequence != cython.cast(uint32_t, context >> 32):
+            return 0
+        operation.pending = False
+        if operation.key < 0:
+            operation.next_free = self.free
+            self.free = index
+            return 0
+        record: Record = self.table.at(operation.key)
+        if operation.outdated:
+            operation.outdated = False
+            if self.ask(record):
+                self.enqueue(index)
+        elif record is not None:
+            self.report(events, record, index)
         return 0
 
     def report(self, events, record, index):
@@ -350,8 +369,11 @@ class AfdSelector(Selector):
                 ready |= READABLE | WRITABLE | READ_CLOSED | FAILED | HANGUP
             if found & AFD_CONNECT_FAIL:
                 ready |= READABLE | WRITABLE | FAILED | HANGUP
+        if ready and operation.turn != self.round and (not record.options & EDGE or record.options & ONESHOT):
+            ready = self.bring_up_to_date(operation, ready)
         ready &= record.armed | UNASKED | (READ_CLOSED if record.armed & READABLE else 0)
         if ready:
+            events.add(record.fd, record.generation, ready)
             if record.options & ONESHOT:
                 record.spent = True
             elif record.options & EDGE:
@@ -359,18 +381,31 @@ class AfdSelector(Selector):
                 if ready & UNASKED:
                     record.armed = 0
                     record.hung = True
-            elif not self.sleepers:
+            if not self.sleepers and not record.spent and not (record.options & EDGE and record.armed):
+                # Most often somebody reads, or writes, before the next poll, which then asks for the right thing at
+                # once.  Until then all there is to know of a foreign one is whether it is closed.
                 self.enqueue(index)
-            events.add(record.fd, record.generation, ready)
-            if operation.queued:
                 if record.foreign:
-                    # Not vital: it only tells that the socket is closed.
                     self.begin(index, AFD_LOCAL_CLOSE)
                 return 0
         # It may also have come back because the thread that made it has ended.
         if self.ask(record):
             self.enqueue(index)
         return 0
+
+    def bring_up_to_date(self, operation, ready):
+        """What a request found that was made in an earlier round may have changed, unlike what comes unasked."""
+        state: cython.int = state_now(operation.sock)
+        if state < 0 or ready & UNASKED:
+            return ready
+        ready &= READ_CLOSED
+        if state & AFD_RECEIVE or ready:
+            ready |= READABLE
+        if state & AFD_RECEIVE_EXPEDITED:
+            ready |= PRIORITY
+        if state & AFD_SEND:
+            ready |= WRITABLE
+        return ready
 
     # -- The bell -----------------------------------------------------------------------------------------------------
 

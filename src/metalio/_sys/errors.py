@@ -60,7 +60,7 @@ _REGISTER_HINTS = {
     errno.EBADF: "the descriptor is not open",
     errno.ENOENT: "this source is not registered here",
     errno.ENOSPC: "the limit in /proc/sys/fs/epoll/max_user_watches is reached",
-    errno.ENOTSOCK: "on Windows only sockets can be polled",
+    errno.ENOTSOCK: "this is no open socket, and on Windows nothing else can be polled",
     errno.ELOOP: "polls nested in a circle, or too deep",
 }
 

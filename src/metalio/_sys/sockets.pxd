@@ -50,7 +50,9 @@ cdef extern from *:
 
     static inline int metalio_accept(int fd, metalio_address *peer) {
         peer->size = sizeof peer->space;
-        return metalio_prepare(accept((SOCKET)fd, &peer->any, &peer->size));
+        int accepted = metalio_prepare(accept((SOCKET)fd, &peer->any, &peer->size));
+        /* It was reset while it was waiting. */
+        return accepted == -ECONNRESET || accepted == -ENOTCONN ? -ECONNABORTED : accepted;
     }
     #else
     #define METALIO_REUSE_ADDRESS 1

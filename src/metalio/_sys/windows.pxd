@@ -144,6 +144,17 @@ cdef extern from *:
         return request->info.count ? (int)request->info.handles[0].events : 0;
     }
 
+    /* The state of a socket at this moment, in the bits of the driver; WSAPoll() asks the same driver. */
+    static inline int metalio_state(void *sock) {
+        WSAPOLLFD place;
+        place.fd = (SOCKET)sock;
+        place.events = POLLRDNORM | POLLRDBAND | POLLWRNORM;
+        place.revents = 0;
+        if (WSAPoll(&place, 1, 0) < 0 || place.revents & POLLNVAL) return -1;
+        return (place.revents & (POLLRDNORM | POLLHUP | POLLERR) ? 0x001 : 0) | (place.revents & POLLRDBAND ? 0x002 : 0) |
+               (place.revents & (POLLWRNORM | POLLERR) ? 0x004 : 0);
+    }
+
     static inline int metalio_take(void *port, void *entries, uint32_t most, uint32_t milliseconds) {
         ULONG count = 0;
         if (GetQueuedCompletionStatusEx((HANDLE)port, (OVERLAPPED_ENTRY *)entries, most, &count, milliseconds, FALSE))
@@ -175,6 +186,7 @@ cdef extern from *:
     bint in_kernel "metalio_in_kernel"(Request *request) nogil
     void cancel "metalio_cancel"(void *afd, Request *request) nogil
     int polled "metalio_polled"(Request *request) nogil
+    int state_now "metalio_state"(void *sock) nogil
     # How many completions, or the negative number of an error.
     int take "metalio_take"(void *port, void *entries, uint32_t most, uint32_t milliseconds) nogil
     void close_handle "metalio_close_handle"(void *handle) nogil

@@ -174,29 +174,54 @@ cdef extern from *:
         return metalio_checked(setsockopt((SOCKET)fd, level, name, (const char *)value, size));
     }
 
+    /* A stream that is not connected: because it is connecting, or because that has failed, or because nobody has begun.
+       And a datagram socket that is not, where a provider says that it was the address that was wrong. */
+    static inline int metalio_unconnected(int fd, int error) {
+        struct sockaddr_storage name;
+        int size = sizeof name, failure = 0, length = sizeof failure;
+        if (error == EINVAL && getpeername((SOCKET)fd, (struct sockaddr *)&name, &size) != 0) return ENOTCONN;
+        if (error != ENOTCONN) return error;
+        if (getsockopt((SOCKET)fd, SOL_SOCKET, SO_ERROR, (char *)&failure, &length) == 0 && failure)
+            return metalio_wsa_error(failure);
+        length = sizeof failure;
+        if (getsockopt((SOCKET)fd, SOL_SOCKET, SO_TYPE, (char *)&failure, &length) != 0 || failure != SOCK_STREAM)
+            return ENOTCONN;
+        length = sizeof failure;
+        if (getsockopt((SOCKET)fd, SOL_SOCKET, SO_ACCEPTCONN, (char *)&failure, &length) != 0 || failure)
+            return ENOTCONN;
+        /* Whoever begins to connect gets an address. */
+        size = sizeof name;
+        return getsockname((SOCKET)fd, (struct sockaddr *)&name, &size) == 0 ? EAGAIN : ENOTCONN;
+    }
+
     #define metalio_cut(size) ((size) > 0x7FFFFFFF ? 0x7FFFFFFF : (int)(size))
 
     /* The end of what this side has shut down is an end of stream, and a datagram that is cut off is no error. */
-    static inline Py_ssize_t metalio_received(int result, size_t size) {
+    static inline Py_ssize_t metalio_received(int fd, int result, size_t size) {
         if (result >= 0) return result;
         int error = WSAGetLastError();
         if (error == WSAESHUTDOWN || error == WSAEDISCON) return 0;
         if (error == WSAEMSGSIZE) return (Py_ssize_t)size;
-        errno = metalio_wsa_error(error);
+        errno = metalio_unconnected(fd, metalio_wsa_error(error));
+        return -1;
+    }
+    static inline Py_ssize_t metalio_sent(int fd, int result, size_t size) {
+        if (result >= 0) return (Py_ssize_t)size;
+        errno = metalio_unconnected(fd, metalio_wsa_error(WSAGetLastError()));
         return -1;
     }
     static inline Py_ssize_t metalio_recv(int fd, void *buffer, size_t size, int flags) {
-        return metalio_received(recv((SOCKET)fd, (char *)buffer, metalio_cut(size), flags), size);
+        return metalio_received(fd, recv((SOCKET)fd, (char *)buffer, metalio_cut(size), flags), size);
     }
     static inline Py_ssize_t metalio_recvfrom(
         int fd, void *buffer, size_t size, int flags, struct sockaddr *address, socklen_t *address_size
     ) {
         return metalio_received(
-            recvfrom((SOCKET)fd, (char *)buffer, metalio_cut(size), flags, address, address_size), size);
+            fd, recvfrom((SOCKET)fd, (char *)buffer, metalio_cut(size), flags, address, address_size), size);
     }
     static inline Py_ssize_t metalio_send(int fd, const void *data, size_t size, int flags) {
         int sent = send((SOCKET)fd, (const char *)data, metalio_cut(size), flags);
-        return metalio_checked(sent) < 0 ? -1 : sent;
+        return metalio_sent(fd, sent, (size_t)sent);
     }
     static inline Py_ssize_t metalio_sendto(
         int fd, const void *data, size_t size, int flags, struct sockaddr *address, socklen_t address_size
@@ -204,7 +229,7 @@ cdef extern from *:
         int sent = address == NULL
             ? send((SOCKET)fd, (const char *)data, metalio_cut(size), flags)
             : sendto((SOCKET)fd, (const char *)data, metalio_cut(size), flags, address, address_size);
-        return metalio_checked(sent) < 0 ? -1 : sent;
+        return metalio_sent(fd, sent, (size_t)sent);
     }
 
     #define METALIO_VECTORS 1024
@@ -232,7 +257,7 @@ cdef extern from *:
         message->msg_flags = 0;
         message->msg_controllen = 0;
         if (result < 0 && WSAGetLastError() == WSAEMSGSIZE) message->msg_flags = MSG_TRUNC;
-        return metalio_received(result < 0 ? -1 : (int)got, total);
+        return metalio_received(fd, result < 0 ? -1 : (int)got, total);
     }
     static inline Py_ssize_t metalio_sendmsg(int fd, const struct msghdr *message, int flags) {
         WSABUF buffers[METALIO_VECTORS];
@@ -243,7 +268,7 @@ cdef extern from *:
             ? WSASend((SOCKET)fd, buffers, (DWORD)count, &sent, (DWORD)flags, NULL, NULL)
             : WSASendTo((SOCKET)fd, buffers, (DWORD)count, &sent, (DWORD)flags,
                         (const struct sockaddr *)message->msg_name, message->msg_namelen, NULL, NULL);
-        return metalio_checked(result) < 0 ? -1 : (Py_ssize_t)sent;
+        return metalio_sent(fd, result, sent);
     }
     static inline Py_ssize_t metalio_readv(int fd, const struct iovec *vector, int count) {
         struct msghdr message;

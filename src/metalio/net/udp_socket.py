@@ -178,11 +178,13 @@ class UdpSocket(Datagram):
         Then receive with `recv_many`, into a batch of a large `size`: `DatagramEntry.segment_size` tells how to take
         them apart, which the other methods do not.  Raises `NotImplementedError` where the system has none.
         """
+        self.require()
         _need_segments()
         return self.get_option(IPPROTO_UDP, UDP_GRO) != 0
 
     @gro.setter
     def gro(self, value):
+        self.require()
         _need_segments()
         self.set_option(IPPROTO_UDP, UDP_GRO, flag(value))
 
