@@ -50,7 +50,7 @@ sanitize: build ## run the tests under AddressSanitizer and UndefinedBehaviorSan
 	tools/sanitize $(ARGS)
 
 .PHONY: test-windows
-test-windows: $(INSTALLED) ## run the tests on Windows: CPython for Windows under Wine, metalio cross-compiled
+test-windows: build ## run the tests on Windows: CPython for Windows under Wine, metalio cross-compiled
 	tools/windows $(ARGS)
 
 .PHONY: build

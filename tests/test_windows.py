@@ -7,7 +7,18 @@ import sys
 import tempfile
 
 import pytest
-from util import PATIENCE, READABLE, WRITABLE, count_handles, expect_no_events, expect_only, mine, socket_pair, tcp_pair
+from util import (
+    PATIENCE,
+    READABLE,
+    WRITABLE,
+    count_handles,
+    expect_no_events,
+    expect_only,
+    mine,
+    socket_pair,
+    tcp_listener,
+    tcp_pair,
+)
 
 from metalio import Events, Interest, Poll, PollOpt
 from metalio.net import TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream
@@ -90,9 +101,11 @@ def test_reuse_port():
 
 
 def test_errors_are_those_of_the_socket_module():
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as other:
-        expected = pytest.raises(OSError, other.bind, server.getsockname())
-    with TcpListener.bind("127.0.0.1:0") as listener, pytest.raises(OSError) as found:
+    listener = tcp_listener()
+    other = mine(socket.socket())
+    with pytest.raises(OSError) as expected:
+        other.bind(listener.local_addr)
+    with pytest.raises(OSError) as found:
         TcpListener.bind(listener.local_addr)
     assert type(found.value) is type(expected.value)
     assert (found.value.errno, found.value.winerror) == (expected.value.errno, expected.value.winerror)
