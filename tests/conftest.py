@@ -41,9 +41,9 @@ def pytest_collection_modifyitems(items):
     if WINDOWS:
         reasons = on_windows.TESTS | (on_windows.WINE if WINE else {})
         for item in items:
-            name = f"{item.path.name}::{item.originalname}"
-            if name in reasons:
-                item.add_marker(pytest.mark.skip(reason=reasons[name]))
+            for name in (item.originalname, item.name):
+                if reason := reasons.get(f"{item.path.name}::{name}"):
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,6 @@
 """What of the tests does not apply to Windows, each with a reason that is true of it.
 
-Files first, then tests by their names, without parameters.  What does not exist (any more) is an error.
+Files first, then tests by their names, without parameters or with them.  What does not exist (any more) is an error.
 """
 
 FILES = {
@@ -31,6 +31,7 @@ NESTED = "the selector of Windows has no descriptor by which it could be polled"
 
 TESTS = {
     "test_datagram_batch.py::test_receiving_and_sending_by_turns": NO_SEGMENTS,
+    "test_documentation.py::test_the_code_of_a_document_runs[guide.md]": "the guide has Unix sockets",
     "test_event.py::test_a_pipe_whose_reader_is_gone": NO_PIPES,
     "test_event.py::test_a_pipe_whose_writer_is_gone": NO_PIPES,
     "test_event.py::test_both_sides_shut_down": NOT_TOLD,
@@ -69,6 +70,7 @@ WINE = {
     "test_datagram_batch.py::test_a_refusal_between": REFUSALS,
     "test_datagram_batch.py::test_a_refusal_is_raised_and_empties_the_batch": REFUSALS,
     "test_event.py::test_reset_by_the_peer": RESETS,
+    "test_tcp_stream.py::test_a_refused_connection_tells_by_reading_and_writing": RESETS,
     "test_tcp_stream.py::test_linger": RESETS,
     "test_tcp_stream.py::test_read_after_a_reset": RESETS,
     "test_tcp_stream.py::test_refused": "Wine goes on telling how an attempt to connect ended",

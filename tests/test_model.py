@@ -484,7 +484,7 @@ class PollMachine(RuleBasedStateMachine):
         if len(interest) == 2:
             bits = Interest.READABLE | Interest.WRITABLE
         token = Token()
-        if self.selector in EMULATED and not handle.own and opts == PollOpt.EDGE:
+        if self.poll.selector_name in EMULATED and not handle.own and opts == PollOpt.EDGE:
             error = FileNotFoundError if again and not handle.registration else ValueError
             with pytest.raises(error):
                 method(handle.stream, token, bits, opts)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import faulthandler
+import functools
 import os
 import platform
 import select
@@ -90,7 +91,7 @@ def count_fds():
 
 
 def handles():
-    """The handles of this process, of whatever kind.  Windows only."""
+    """The handles of this process, with a number for the kind of each.  Windows only."""
     size = 1 << 20
     while True:
         space = ctypes.create_string_buffer(size)
@@ -103,13 +104,28 @@ def handles():
         size *= 2
     (count,) = struct.unpack_from("N", space)
     own = os.getpid()
-    entries = [struct.unpack_from("NN", space, 16 + 40 * index + 8) for index in range(count)]
-    return [handle for process, handle in entries if process == own]
+    entries = [struct.unpack_from("NNLHH", space, 16 + 40 * index + 8) for index in range(count)]
+    return {handle: kind for process, handle, _, _, kind in entries if process == own}
+
+
+@functools.cache
+def kinds_of_handles():
+    """The numbers of those that metalio has: files, of which sockets are some, and completion ports."""
+    kernel = ctypes.windll.kernel32
+    kernel.CreateIoCompletionPort.restype = ctypes.c_void_p
+    port = kernel.CreateIoCompletionPort(ctypes.c_void_p(-1), None, None, 0)
+    with socket.socket() as sock:
+        found = handles()
+        kinds = {found[port], found[sock.fileno()]}
+    kernel.CloseHandle(ctypes.c_void_p(port))
+    assert len(kinds) == 2
+    return kinds
 
 
 def count_handles():
-    """How many of them there are."""
-    return len(handles())
+    """How many files, sockets and completion ports this process has open.  Windows only."""
+    kinds = kinds_of_handles()
+    return sum(kind in kinds for kind in handles().values())
 
 
 def is_socket(handle):

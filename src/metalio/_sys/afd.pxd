@@ -55,6 +55,7 @@ cdef class AfdSelector(Selector):
     cdef int grow(self) except -1
     cdef int ask(self, Record record) noexcept
     cdef int begin(self, int index, uint32_t mask) noexcept
+    cdef int note_end(self, Operation *operation) noexcept
     cdef bint stop(self, int index) noexcept
     cdef int renounce(self, Record record) noexcept
     cdef int enqueue(self, int index) noexcept

@@ -98,6 +98,7 @@ class AfdSelector(Selector):
         error: cython.int = new_port(cython.address(self.port))
         if error:
             raise os_error(error)
+        self.grow()
 
     def __dealloc__(self):
         self.shut()
@@ -127,8 +128,7 @@ class AfdSelector(Selector):
         if present is not None:
             operation: cython.pointer[Operation] = self.operation(cython.cast(cython.int, present.position))
             if operation.pending and not in_kernel(cython.address(operation.request)):
-                found: cython.int = polled(cython.address(operation.request))
-                operation.gone = found == -2 or (found > 0 and found & AFD_LOCAL_CLOSE)
+                self.note_end(operation)
             if not operation.gone:
                 return EEXIST
             self.renounce(present)
@@ -186,8 +186,6 @@ class AfdSelector(Selector):
                 mask |= AFD_RECEIVE_EXPEDITED
         if record.foreign:
             mask |= AFD_LOCAL_CLOSE
-        if operation.gone:
-            mask = 0
         if operation.pending:
             if operation.mask == mask and not operation.outdated and in_kernel(cython.address(operation.request)):
                 return 0
@@ -195,7 +193,7 @@ class AfdSelector(Selector):
             if not self.stop(index):
                 operation.outdated = True
                 return 0
-        return self.begin(index, mask) if mask else 0
+        return self.begin(index, mask) if mask and not operation.gone else 0
 
     def begin(self, index, mask):
         operation: cython.pointer[Operation] = self.operation(index)
@@ -225,7 +223,16 @@ class AfdSelector(Selector):
             if in_kernel(cython.address(operation.request)):
                 return False
         operation.pending = operation.outdated = False
+        self.note_end(operation)
         return True
+
+    def note_end(self, operation):
+        """Find out from a request that has come back whether its socket was closed behind our back."""
+        found: cython.int = polled(cython.address(operation.request))
+        if found == -2 or (found > 0 and found & AFD_LOCAL_CLOSE):
+            # The handle may be another socket's by now, and nobody has registered that one.
+            operation.gone = True
+        return found
 
     def renounce(self, record):
         """Give up a record's operation."""
@@ -339,21 +346,22 @@ class AfdSelector(Selector):
             self.free = index
             return 0
         record: Record = self.table.at(operation.key)
+        if record is None or record.position != index:
+            return 0
         if operation.outdated:
             operation.outdated = False
+            self.note_end(operation)
             if self.ask(record):
                 self.enqueue(index)
-        elif record is not None:
+        else:
             self.report(events, record, index)
         return 0
 
     def report(self, events, record, index):
         """Store one event, and take away from what the record is armed for what it has reported."""
         operation: cython.pointer[Operation] = self.operation(index)
-        found: cython.int = polled(cython.address(operation.request))
-        if found == -2 or (found > 0 and found & AFD_LOCAL_CLOSE):
-            # Closed, and the handle may be another socket's by now: nobody has registered that one.
-            operation.gone = record.hung = True
+        found: cython.int = self.note_end(operation)
+        if operation.gone:
             return 0
         ready: cython.int = 0
         if found > 0:
