@@ -12,38 +12,40 @@ SOURCE = Path("src")
 # For which platform: another one than this is compiled for by tools/windows.
 PLATFORM = os.environ.get("METALIO_PLATFORM", sys.platform)
 
-# What only some platforms have; all else is for all of them.
-ONLY = {
-    "metalio._sys.afd": ["win32"],
-    "metalio._sys.epoll": ["linux", "android"],
-}
-UNIX = {
-    "metalio._sys.bell",
-    "metalio._sys.poll",
-    "metalio.net.unix_datagram",
-    "metalio.net.unix_listener",
-    "metalio.net.unix_stream",
-    "metalio.unix.pipe",
-}
-
-
-def has(module):
-    """Whether the platform has what a module needs."""
-    name = ".".join(module.parts)
-    return PLATFORM in ONLY[name] if name in ONLY else name not in UNIX or PLATFORM != "win32"
-
-
 # What runs once an event, once a system call or once a registration is compiled: these are the modules that have
 # their C declarations beside them in a .pxd file.  All the rest is plain Python.
-MODULES = [
-    module
-    for module in sorted(
-        path.with_suffix("").relative_to(SOURCE)
-        for path in SOURCE.rglob("*.pxd")
-        if path.with_suffix(".py").exists() and path.stem != "__init__"
-    )
-    if has(module)
-]
+COMPILED = sorted(
+    path.with_suffix("").relative_to(SOURCE)
+    for path in SOURCE.rglob("*.pxd")
+    if path.with_suffix(".py").exists() and path.stem != "__init__"
+)
+
+# Which platforms (values of sys.platform, without a version behind them) have what not all of them have, and what only
+# Windows does not have.
+ONLY = {
+    Path("metalio/_sys/afd"): ("win32",),
+    Path("metalio/_sys/epoll"): ("linux", "android"),
+}
+UNIX = {
+    Path("metalio/_sys/bell"),
+    Path("metalio/_sys/poll"),
+    Path("metalio/_sys/signals"),
+    Path("metalio/net/unix_datagram"),
+    Path("metalio/net/unix_listener"),
+    Path("metalio/net/unix_stream"),
+    Path("metalio/signal"),
+    Path("metalio/unix/pipe"),
+}
+
+
+def modules(platform):
+    """The modules that are compiled on a platform."""
+    return [
+        module
+        for module in COMPILED
+        if (module not in ONLY or platform.startswith(ONLY[module])) and (module not in UNIX or platform != "win32")
+    ]
+
 
 DIRECTIVES = {
     "language_level": 3,
@@ -85,7 +87,7 @@ setup(
                 libraries=libraries,
                 define_macros=macros,
             )
-            for module in MODULES
+            for module in modules(PLATFORM)
         ],
         compiler_directives=DIRECTIVES,
         nthreads=0,
