@@ -41,9 +41,9 @@ def pytest_collection_modifyitems(items):
     if WINDOWS:
         reasons = on_windows.TESTS | (on_windows.WINE if WINE else {})
         for item in items:
-            for name in (item.originalname, item.name):
-                if reason := reasons.get(f"{item.path.name}::{name}"):
-                    item.add_marker(pytest.mark.skip(reason=reason))
+            name = item.nodeid.rpartition("/")[2]
+            if reason := reasons.get(name) or reasons.get(name.partition("[")[0]):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -30,6 +30,7 @@ from util import (
     mine,
     no_free_descriptors,
     run_python,
+    same_socket,
     sleeping,
     socket_pair,
     tcp_pair,
@@ -216,7 +217,7 @@ class TestReadiness:
     def test_an_error(self, loop):
         stream, peer = tcp_pair()
         loop.register(stream, "t")
-        with socket.socket(fileno=os.dup(peer.fileno())) as sock:
+        with same_socket(peer) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         peer.close()
         name, token, hint = turn(loop)[0]
@@ -316,7 +317,7 @@ class TestReadiness:
     def test_priority_is_for_ready_only(self, loop):
         stream, peer = tcp_pair()
         loop.register(stream, "t", Interest.PRIORITY)
-        with socket.socket(fileno=os.dup(peer.fileno())) as sock:
+        with same_socket(peer) as sock:
             sock.send(b"!", socket.MSG_OOB)
         handler = Looking()
         loop.run_once(handler)

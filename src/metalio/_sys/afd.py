@@ -407,6 +407,8 @@ class AfdSelector(Selector):
         if state < 0 or ready & UNASKED:
             return ready
         ready &= READ_CLOSED
+        if state & AFD_DISCONNECT:
+            ready |= READ_CLOSED
         if state & AFD_RECEIVE or ready:
             ready |= READABLE
         if state & AFD_RECEIVE_EXPEDITED:

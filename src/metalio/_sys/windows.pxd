@@ -152,7 +152,7 @@ cdef extern from *:
         place.revents = 0;
         if (WSAPoll(&place, 1, 0) < 0 || place.revents & POLLNVAL) return -1;
         return (place.revents & (POLLRDNORM | POLLHUP | POLLERR) ? 0x001 : 0) | (place.revents & POLLRDBAND ? 0x002 : 0) |
-               (place.revents & (POLLWRNORM | POLLERR) ? 0x004 : 0);
+               (place.revents & (POLLWRNORM | POLLERR) ? 0x004 : 0) | (place.revents & POLLHUP ? 0x008 : 0);
     }
 
     static inline int metalio_take(void *port, void *entries, uint32_t most, uint32_t milliseconds) {
