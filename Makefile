@@ -53,6 +53,10 @@ bench: build $(INSTALLED_BENCH) ## measure metalio beside its peers
 sanitize: build ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	tools/sanitize $(ARGS)
 
+.PHONY: test-windows
+test-windows: build ## run the tests on Windows: CPython for Windows under Wine, metalio cross-compiled
+	tools/windows $(ARGS)
+
 .PHONY: build
 build: $(INSTALLED) ## compile what has changed, in place
 	@mkdir -p build

@@ -9,13 +9,43 @@ from setuptools import Extension, setup
 
 SOURCE = Path("src")
 
+# For which platform: another one than this is compiled for by tools/windows.
+PLATFORM = os.environ.get("METALIO_PLATFORM", sys.platform)
+
 # What runs once an event, once a system call or once a registration is compiled: these are the modules that have
 # their C declarations beside them in a .pxd file.  All the rest is plain Python.
-MODULES = sorted(
+COMPILED = sorted(
     path.with_suffix("").relative_to(SOURCE)
     for path in SOURCE.rglob("*.pxd")
     if path.with_suffix(".py").exists() and path.stem != "__init__"
 )
+
+# Which platforms (values of sys.platform, without a version behind them) have what not all of them have, and what only
+# Windows does not have.
+ONLY = {
+    Path("metalio/_sys/afd"): ("win32",),
+    Path("metalio/_sys/epoll"): ("linux", "android"),
+}
+UNIX = {
+    Path("metalio/_sys/bell"),
+    Path("metalio/_sys/poll"),
+    Path("metalio/_sys/signals"),
+    Path("metalio/net/unix_datagram"),
+    Path("metalio/net/unix_listener"),
+    Path("metalio/net/unix_stream"),
+    Path("metalio/signal"),
+    Path("metalio/unix/pipe"),
+}
+
+
+def modules(platform):
+    """The modules that are compiled on a platform."""
+    return [
+        module
+        for module in COMPILED
+        if (module not in ONLY or platform.startswith(ONLY[module])) and (module not in UNIX or platform != "win32")
+    ]
+
 
 DIRECTIVES = {
     "language_level": 3,
@@ -32,7 +62,13 @@ DIRECTIVES = {
 
 compile_args = []
 link_args = []
-if sys.platform != "win32":
+libraries = []
+macros = []
+if PLATFORM == "win32":
+    libraries = ["ws2_32", "ntdll"]
+    # Windows 10, and no more of its headers than needed.
+    macros = [("_WIN32_WINNT", "0x0A00"), ("WIN32_LEAN_AND_MEAN", None), ("NOMINMAX", None)]
+else:
     compile_args = ["-O3", "-fno-semantic-interposition"]
 if sanitizers := os.environ.get("METALIO_SANITIZE"):
     # -O1 keeps the reports' stacks readable; recovering from undefined behaviour would hide it.
@@ -48,8 +84,10 @@ setup(
                 [str(SOURCE / module.with_suffix(".py"))],
                 extra_compile_args=compile_args,
                 extra_link_args=link_args,
+                libraries=libraries,
+                define_macros=macros,
             )
-            for module in MODULES
+            for module in modules(PLATFORM)
         ],
         compiler_directives=DIRECTIVES,
         nthreads=0,

@@ -4,9 +4,10 @@ import faulthandler
 import gc
 import os
 
+import on_windows
 import pytest
 from program import SANITIZED
-from util import close_all, open_descriptors
+from util import WINDOWS, WINE, close_all, open_descriptors
 
 from metalio import Events, Poll
 from metalio._sys import selector_names
@@ -21,6 +22,28 @@ def pytest_configure(config):
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         os.dup2(2, _report, inheritable=False)
+
+
+class Unwanted(pytest.Module):
+    """A file of tests that does not apply here; it is not even imported."""
+
+    def collect(self):
+        pytest.skip(on_windows.FILES[self.path.name], allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    if WINDOWS and module_path.name in on_windows.FILES:
+        return Unwanted.from_parent(parent, path=module_path)
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    if WINDOWS:
+        reasons = on_windows.TESTS | (on_windows.WINE if WINE else {})
+        for item in items:
+            name = item.nodeid.rpartition("/")[2]
+            if reason := reasons.get(name) or reasons.get(name.partition("[")[0]):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,7 +76,7 @@ def events():
     return Events(64)
 
 
-@pytest.fixture(params=["eventfd", "pipe"])
+@pytest.fixture(params=["completion"] if WINDOWS else ["eventfd", "pipe"])
 def waker_kind(request, monkeypatch):
     """What wakes the polls that are made after this.  Ask for it before `poll`."""
     if request.param == "pipe":

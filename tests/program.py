@@ -1,12 +1,14 @@
 """Programs under test: each in a process of its own, with every wait bounded."""
 
 import os
+import queue
 import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +31,15 @@ class Program:
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=self.errors, cwd=ROOT, **options)
         self.pid = self.process.pid
         self.received = b""
+        self.pieces = queue.SimpleQueue()
+        if sys.platform == "win32" and self.process.stdout:
+            # There select() knows sockets only.
+            threading.Thread(target=self._read_on, args=[self.process.stdout.fileno()], daemon=True).start()
+
+    def _read_on(self, fd):
+        while piece := os.read(fd, 65536):
+            self.pieces.put(piece)
+        self.pieces.put(b"")
 
     def __enter__(self):
         return self
@@ -59,6 +70,8 @@ class Program:
 
     def _more(self):
         output = self.process.stdout
+        if sys.platform == "win32":
+            return self.pieces.get(timeout=PATIENCE)
         assert select.select([output], [], [], PATIENCE)[0], f"no output: {self.received!r} {self.stderr()!r}"
         return os.read(output.fileno(), 65536)
 

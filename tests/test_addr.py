@@ -8,7 +8,8 @@ from util import mine, tcp_listener
 
 from metalio.net import TcpListener, TcpStream, parse_addr
 
-LO = socket.if_nametoindex("lo") if hasattr(socket, "if_nametoindex") else 1
+# The number and the name of an interface: the first one is the loopback.
+LO, LO_NAME = socket.if_nameindex()[0]
 
 GOOD = [
     ("127.0.0.1:80", ("127.0.0.1", 80)),
@@ -20,7 +21,7 @@ GOOD = [
     ("[0:0:0:0:0:0:0:1]:1", ("::1", 1, 0, 0)),
     ("[2001:DB8::A]:443", ("2001:db8::a", 443, 0, 0)),
     ("[::ffff:1.2.3.4]:5", ("::ffff:1.2.3.4", 5, 0, 0)),
-    ("[fe80::1%lo]:80", ("fe80::1", 80, 0, LO)),
+    (f"[fe80::1%{LO_NAME}]:80", ("fe80::1", 80, 0, LO)),
     (f"[fe80::1%{LO}]:80", ("fe80::1", 80, 0, LO)),
     ("[fe80::1%4294967295]:80", ("fe80::1", 80, 0, 4294967295)),
 ]
@@ -111,7 +112,7 @@ TUPLES = [
     ("::1", 0),
     ("::1", 0, 0),
     ("::1", 0, 0, 0),
-    ("::1%lo", 0),
+    (f"::1%{LO_NAME}", 0),
     ("::1", False),
 ]
 

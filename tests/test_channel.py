@@ -570,10 +570,10 @@ class TestBounded:
     def test_a_timeout_is_kept(self):
         sender, receiver = sync_channel(1)
         sender.send(1)
-        begin = time.monotonic()
+        begin = time.perf_counter()
         with pytest.raises(Full):
             sender.send(2, timeout=0.03)
-        assert time.monotonic() - begin >= 0.03
+        assert time.perf_counter() - begin >= 0.03
         assert waiting(sender) == 0
         assert all_of(receiver) == [1]
 
@@ -716,10 +716,10 @@ class TestSignals:
         sender, _receiver = sync_channel(1)
         sender.send(1)
         alarm(lambda: None)
-        begin = time.monotonic()
+        begin = time.perf_counter()
         with pytest.raises(Full):
             sender.send(2, timeout=MOMENT * 5)
-        assert MOMENT * 5 <= time.monotonic() - begin < PATIENCE
+        assert MOMENT * 5 <= time.perf_counter() - begin < PATIENCE
 
     def test_a_handler_that_raises(self, alarm):
         sender, receiver = sync_channel(1)

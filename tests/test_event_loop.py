@@ -22,6 +22,7 @@ from util import (
     MOMENT,
     PATIENCE,
     READABLE,
+    WINDOWS,
     WRITABLE,
     Worker,
     fill,
@@ -29,6 +30,7 @@ from util import (
     mine,
     no_free_descriptors,
     run_python,
+    same_socket,
     sleeping,
     socket_pair,
     tcp_pair,
@@ -39,7 +41,9 @@ from metalio.channel import Disconnected, Full
 from metalio.event_loop import EventLoop, EventLoopConfig, Handler, LoopSender, ReadHint
 from metalio.net import UnixStream
 from metalio.timer import Timer, TimerFull
-from metalio.unix import pipe
+
+if not WINDOWS:
+    from metalio.unix import pipe
 
 EDGE, LEVEL, ONESHOT = PollOpt.EDGE, PollOpt.LEVEL, PollOpt.ONESHOT
 DATA, HUP, ERROR = ReadHint.DATA, ReadHint.HUP, ReadHint.ERROR
@@ -61,7 +65,7 @@ def loop(make):
 
 
 def pair():
-    return mine(*UnixStream.pair())
+    return tcp_pair() if WINDOWS else mine(*UnixStream.pair())
 
 
 def ready_pair():
@@ -169,7 +173,7 @@ class TestReadiness:
         with pytest.raises(FileExistsError):
             loop.register(stream, "t")
         with pytest.raises(FileNotFoundError):
-            loop.deregister(mine(*UnixStream.pair())[0])
+            loop.deregister(pair()[0])
         with pytest.raises(TypeError):
             loop.reregister(stream, "t", "readable")
         with pytest.raises(TypeError):
@@ -213,7 +217,7 @@ class TestReadiness:
     def test_an_error(self, loop):
         stream, peer = tcp_pair()
         loop.register(stream, "t")
-        with socket.socket(fileno=os.dup(peer.fileno())) as sock:
+        with same_socket(peer) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         peer.close()
         name, token, hint = turn(loop)[0]
@@ -313,7 +317,7 @@ class TestReadiness:
     def test_priority_is_for_ready_only(self, loop):
         stream, peer = tcp_pair()
         loop.register(stream, "t", Interest.PRIORITY)
-        with socket.socket(fileno=os.dup(peer.fileno())) as sock:
+        with same_socket(peer) as sock:
             sock.send(b"!", socket.MSG_OOB)
         handler = Looking()
         loop.run_once(handler)
@@ -409,9 +413,9 @@ class TestTurns:
     def test_an_idle_turn_ticks(self, make):
         loop = make(io_poll_timeout=0.001)
         handler = Ticking(tick=lambda loop: loop.shutdown() if len(handler.calls) == 3 else None)
-        begin = time.monotonic()
+        begin = time.perf_counter()
         loop.run(handler)
-        assert time.monotonic() - begin >= 0.003
+        assert time.perf_counter() - begin >= 0.003
         assert handler.calls == [("tick",)] * 3
 
     @pytest.mark.parametrize("forever", [None, math.inf])
@@ -426,9 +430,9 @@ class TestTurns:
     def test_run_once_waits_as_it_is_told(self, make):
         loop = make(io_poll_timeout=0.02)
         for timeout, least in ((None, 0.02), (0.01, 0.01), (0.04, 0.04), (0, 0)):
-            begin = time.monotonic()
+            begin = time.perf_counter()
             assert loop.run_once(Handler(), timeout) is True
-            assert time.monotonic() - begin >= least
+            assert time.perf_counter() - begin >= least
         stream, _ = ready_pair()
         loop.register(stream, "t")
         assert loop.run_once(Handler(), None)
@@ -697,11 +701,11 @@ class TestMessages:
 class TestTimeouts:
     def test_never_early(self, make):
         loop = make(timer_tick=0.001, io_poll_timeout=None)
-        begin = time.monotonic()
+        begin = time.perf_counter()
         found = {}
 
         def action(loop, value):
-            found[value] = time.monotonic() - begin
+            found[value] = time.perf_counter() - begin
             if len(found) == 3:
                 loop.shutdown()
 
@@ -971,9 +975,9 @@ class TestShutdown:
     def test_it_does_not_disturb_the_next_run(self, make):
         loop = make(io_poll_timeout=None)
         assert not loop.run_once(Ticking(tick=shut_down), 0)
-        begin = time.monotonic()
+        begin = time.perf_counter()
         assert loop.run_once(Handler(), 0.02)
-        assert time.monotonic() - begin >= 0.02
+        assert time.perf_counter() - begin >= 0.02
 
     def test_from_another_thread(self, make):
         loop = make(io_poll_timeout=None)
@@ -1521,7 +1525,7 @@ def test_a_random_program(make, seed):
     numbers = iter(range(1_000_000))
 
     def open_source():
-        stream, peer = UnixStream.pair()
+        stream, peer = pair()
         token = next(numbers)
         sources[token] = (stream, peer)
         written[token], read[token] = 0, 0
@@ -1663,8 +1667,8 @@ def test_waiting_lets_others_run(make):
     loop = make(io_poll_timeout=None)
     worker = Worker(loop.run, Handler())
     sleeping(worker)
-    begin = time.monotonic()
-    while time.monotonic() - begin < MOMENT:
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < MOMENT:
         pass
     loop.shutdown()
     worker.finish()

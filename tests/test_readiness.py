@@ -523,9 +523,9 @@ def test_from_a_signal_handler(selector):
 def test_a_timeout_is_kept(poll, events):
     _registration, ready = source(poll, 1, WRITABLE)
     ready.set_readiness(READABLE)
-    begin = time.monotonic()
+    begin = time.perf_counter()
     assert poll.poll(events, 0.05) == 0
-    assert time.monotonic() - begin >= 0.05
+    assert time.perf_counter() - begin >= 0.05
 
 
 def test_it_is_seen_through_a_poll_within_a_poll(events):
@@ -731,9 +731,9 @@ def test_each_timeout_is_kept_while_others_wait(poll):
     assert poll.poll(Events(4), 0) == 0
 
     def timed(seconds):
-        begin = time.monotonic()
+        begin = time.perf_counter()
         count = poll.poll(Events(4), seconds)
-        return count, time.monotonic() - begin
+        return count, time.perf_counter() - begin
 
     for seconds, (count, taken) in [(seconds, timed(seconds)) for seconds in (0.01, 0.05, 0.002)]:
         assert count == 0

@@ -7,10 +7,14 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from util import PATIENCE, Worker, mine, tcp_pair, wait_readable
+from util import PATIENCE, WINDOWS, Worker, mine, tcp_pair, wait_readable
 
 from metalio.buf import RingBuf, RingBufReader, RingBufWriter, read_exact, write_all
 from metalio.net import UnixStream
+
+SOCKETS = [pytest.param(tcp_pair, id="tcp")]
+if not WINDOWS:
+    SOCKETS.append(pytest.param(lambda: mine(*UnixStream.pair()), id="unix"))
 
 
 def wrapped(data, capacity=16, place=10):
@@ -277,7 +281,7 @@ def check(ring, model):
     ),
 )
 @settings(deadline=None)
-@pytest.mark.parametrize("make", [tcp_pair, lambda: mine(*UnixStream.pair())], ids=["tcp", "unix"])
+@pytest.mark.parametrize("make", SOCKETS)
 def test_any_operations_through_a_socket(make, capacity, operations):
     """Bytes go in and out of the ring by a stream and by hand, in any order."""
     ours, theirs = make()

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -17,11 +16,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from program import run_tool
-from util import MOMENT, PATIENCE, Worker, count_fds, in_child, mine, no_free_descriptors, sleeping, socket_pair
+from util import (
+    MOMENT,
+    PATIENCE,
+    WINDOWS,
+    Worker,
+    count_fds,
+    in_child,
+    mine,
+    no_free_descriptors,
+    sleeping,
+    socket_pair,
+)
 
 from metalio._sys import selector_names
 from metalio.selector_base import KeyMap, SelectorBase
 from metalio.selectors import MetalSelector, new_event_loop
+
+if not WINDOWS:
+    import resource
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 BOTH = READ | WRITE
@@ -287,13 +300,13 @@ class TestSelect:
         a, b = socket_pair()
         metal.register(a, READ, "a")
         for timeout in (0, -1, 0.0, -0.5, float("-inf"), False):
-            begin = time.monotonic()
+            begin = time.perf_counter()
             assert metal.select(timeout) == []
-            assert time.monotonic() - begin < 1
+            assert time.perf_counter() - begin < 1
         for timeout in (0.0001, 0.0015, 0.02):
-            begin = time.monotonic()
+            begin = time.perf_counter()
             assert metal.select(timeout) == []
-            assert time.monotonic() - begin >= timeout
+            assert time.perf_counter() - begin >= timeout
         b.send(b"x")
         for timeout in (None, 1e300, float("inf"), 10):
             assert seen(metal.select(timeout)) == {"a": READ}
@@ -426,6 +439,9 @@ class TestSelect:
 @contextmanager
 def descriptors(count):
     """While this lasts, the process may have so many."""
+    if WINDOWS:
+        yield
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         pytest.skip(f"the limit of descriptors is {hard}")
@@ -588,9 +604,9 @@ class TestStaleDescriptors:
             one.register(a, READ)
             a.close()
             one.unregister(a)
-            begin = time.monotonic()
+            begin = time.perf_counter()
             assert one.select(0.2) == []
-            return time.monotonic() - begin
+            return time.perf_counter() - begin
 
     @needs_epoll
     def test_closed_while_a_duplicate_lives_the_stock_one_spins(self):
@@ -846,10 +862,10 @@ class TestSignals:
     def test_a_handler_runs_and_waiting_goes_on(self, metal, alarm):
         ran = []
         alarm(lambda *_: ran.append(time.monotonic()))
-        begin = time.monotonic()
+        begin = time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         assert metal.select(0.1) == []
-        assert time.monotonic() - begin >= 0.1
+        assert time.perf_counter() - begin >= 0.1
         assert len(ran) == 1
 
     def test_what_a_handler_raises(self, metal, alarm):

@@ -5,16 +5,17 @@ there, goes on being reported, and cannot be removed.  What a poll makes of that
 """
 
 import contextlib
-import fcntl
 import itertools
 import os
 import select
 import socket
+import sys
 import time
 
 import pytest
 from util import (
     BOTH,
+    EMULATED,
     MOMENT,
     PATIENCE,
     READABLE,
@@ -37,6 +38,9 @@ from util import (
 
 from metalio import Events, Interest, Poll, PollOpt, Waker
 from metalio.net import TcpStream
+
+if sys.platform != "win32":
+    import fcntl
 
 EDGE, LEVEL, ONESHOT, EXCLUSIVE = PollOpt.EDGE, PollOpt.LEVEL, PollOpt.ONESHOT, PollOpt.EXCLUSIVE
 
@@ -312,7 +316,7 @@ def test_it_comes_while_a_thread_sleeps(poll):
 
 def test_an_edge_ghost(selector, events):
     with Poll(selector=selector) as poll:
-        if selector == "poll":
+        if selector in EMULATED:
             pytest.skip("no edges for foreign sources")
         ghost = Ghost(poll, EDGE)
         replace(poll, ghost)
@@ -574,7 +578,7 @@ def test_closing_wakes_sleepers_after_a_rebuild(poll):
 
 def test_the_descriptor_of_the_poll_stays_the_same(selector, events):
     with Poll(selector=selector) as poll, Poll() as outer:
-        if selector == "poll" or outer.selector_name == "poll":
+        if selector in EMULATED or outer.selector_name in EMULATED:
             pytest.skip("it has no descriptor")
         number = poll.fileno()
         outer.registry.register(poll, "inner", READABLE, LEVEL)

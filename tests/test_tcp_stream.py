@@ -5,7 +5,6 @@ import ctypes
 import errno
 import io
 import mmap
-import os
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ from util import (
     BOTH,
     PATIENCE,
     READABLE,
+    WINDOWS,
     WRITABLE,
     Worker,
     accept,
@@ -28,10 +28,13 @@ from util import (
     expect_no_events,
     expect_only,
     fill,
+    is_blocking,
+    is_inheritable,
     is_open,
     mine,
     read_exactly,
     run_python,
+    same_socket,
     shrink,
     sleeping,
     tcp_listener,
@@ -91,8 +94,8 @@ def reset(stream, peer):
 def test_connect(poll, events, addr):
     listener = tcp_listener(addr)
     stream = mine(TcpStream.connect(listener.local_addr))
-    assert os.get_blocking(stream.fileno()) is False
-    assert os.get_inheritable(stream.fileno()) is False
+    assert is_blocking(stream.fileno()) is False
+    assert is_inheritable(stream.fileno()) is False
     assert repr(stream) == f"<TcpStream fd={stream.fileno()}>"
     poll.registry.register(stream, "t", BOTH)
     expect_events(poll, events, {"t": "writable"})
@@ -962,7 +965,7 @@ def test_shutdown_of_a_connection_that_is_gone(pair):
 
 
 def peer_of_options(stream):
-    return socket.socket(fileno=os.dup(stream.fileno()))
+    return same_socket(stream)
 
 
 def test_nodelay_and_keepalive(pair):
@@ -1061,13 +1064,16 @@ def test_from_socket(family):
 
 
 def test_from_what_is_no_tcp_socket():
-    with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket(socket.AF_UNIX) as unix:
-        for sock in (udp, unix):
+    kinds = [(socket.AF_INET, socket.SOCK_DGRAM)]
+    if not WINDOWS:
+        kinds.append((socket.AF_UNIX, socket.SOCK_STREAM))
+    for family, kind in kinds:
+        with socket.socket(family, kind) as sock:
             with pytest.raises(ValueError, match="another kind"):
                 TcpStream.from_socket(sock)
             assert sock.fileno() >= 0
     with pytest.raises(ValueError, match="closed"):
-        TcpStream.from_socket(udp)
+        TcpStream.from_socket(sock)
     stream, _ = tcp_pair()
     for wrong in (None, 5, stream, object(), "socket", socket.socket):
         with pytest.raises(TypeError):
@@ -1167,7 +1173,7 @@ def test_try_clone(poll, events, pair):
     clone = mine(stream.try_clone())
     assert type(clone) is TcpStream
     assert clone.fileno() != stream.fileno()
-    assert os.get_inheritable(clone.fileno()) is False
+    assert is_inheritable(clone.fileno()) is False
     assert clone.peer_addr == stream.peer_addr
     poll.registry.register(stream, "stream", READABLE)
     poll.registry.register(clone, "clone", READABLE)

@@ -245,18 +245,18 @@ def test_a_look_while_another_sleeps(poll, events):
     """poll(…, 0) returns at once, and the sleeper's timeout is kept."""
     worker = Worker(poll.poll, Events(), 0.1)
     sleeping(worker)
-    begin = time.monotonic()
+    begin = time.perf_counter()
     for _ in range(5):
         assert poll.poll(events, 0) == 0
-    assert time.monotonic() - begin < PATIENCE
+    assert time.perf_counter() - begin < PATIENCE
     assert worker.finish() == 0
 
 
 def test_each_ones_timeout_is_kept(poll):
     def wait(timeout):
-        begin = time.monotonic()
+        begin = time.perf_counter()
         assert poll.poll(Events(), timeout) == 0
-        return time.monotonic() - begin
+        return time.perf_counter() - begin
 
     timeouts = [0.01, 0.05, 0.1, 0.2]
     workers = [Worker(wait, timeout) for timeout in timeouts]

@@ -4,14 +4,26 @@ import collections
 import contextlib
 import errno
 import gc
-import os
 import random
 import socket
 import struct
 import sys
 
 import pytest
-from util import BOTH, READABLE, count_fds, expect_events, expect_no_events, expect_only, is_open, mine, wait_readable
+from util import (
+    BOTH,
+    READABLE,
+    WINDOWS,
+    count_fds,
+    expect_events,
+    expect_no_events,
+    expect_only,
+    is_open,
+    mine,
+    need_loopback_addresses,
+    same_socket,
+    wait_readable,
+)
 
 from metalio import PollOpt
 from metalio.net import DatagramBatch, TcpStream, UdpSocket
@@ -80,7 +92,7 @@ def test_to_and_from(any_addr):
 
 def test_addresses_are_those_of_the_socket_module(any_addr):
     first, second = two(any_addr)
-    with socket.socket(fileno=os.dup(first.fileno())) as oracle:
+    with same_socket(first) as oracle:
         assert first.local_addr == oracle.getsockname()
         second.send_to(b"x", first.local_addr)
         wait_readable(first)
@@ -256,7 +268,7 @@ def test_reuse_port():
 def test_sending_unconnected_says_what_to_do():
     with pytest.raises(OSError, match=r"connect\(\)") as caught:
         udp().send(b"x")
-    assert caught.value.errno == errno.EDESTADDRREQ
+    assert caught.value.errno in (errno.EDESTADDRREQ, errno.ENOTCONN)
 
 
 def test_peer_addr_unconnected():
@@ -304,7 +316,7 @@ def test_the_families_do_not_mix():
     sock = udp()
     with pytest.raises(OSError) as caught:
         sock.send_to(b"x", ("::1", 9))
-    assert caught.value.errno in (errno.EAFNOSUPPORT, errno.EINVAL)
+    assert caught.value.errno in (errno.EAFNOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +483,7 @@ def test_not_made_directly():
 
 
 def option(sock, level, name, size=None):
-    with socket.socket(fileno=os.dup(sock.fileno())) as oracle:
+    with same_socket(sock) as oracle:
         return oracle.getsockopt(level, name) if size is None else oracle.getsockopt(level, name, size)
 
 
@@ -537,7 +549,7 @@ def test_multicast_options_v6():
         sock.multicast_hops_v6 = 256
     with pytest.raises(TypeError):
         sock.multicast_hops_v6 = 1.5
-    number = socket.if_nametoindex("lo")
+    number = socket.if_nameindex()[0][0]
     sock.multicast_if_v6 = number
     assert sock.multicast_if_v6 == number
     with pytest.raises(TypeError):
@@ -628,7 +640,7 @@ def test_memberships_v4_reach_the_kernel():
 @needs_v6
 def test_memberships_v6_reach_the_kernel():
     sock = udp("[::]:0")
-    number = socket.if_nametoindex("lo")
+    number = socket.if_nameindex()[0][0]
     sock.join_multicast_v6(GROUP_V6, number)
     with open("/proc/net/igmp6") as file:
         assert socket.inet_pton(socket.AF_INET6, GROUP_V6).hex() in file.read()
@@ -674,7 +686,10 @@ def test_from_socket(any_addr):
 
 
 def test_from_what_is_not_a_udp_socket():
-    for family, kind in ((socket.AF_INET, socket.SOCK_STREAM), (socket.AF_UNIX, socket.SOCK_DGRAM)):
+    kinds = [(socket.AF_INET, socket.SOCK_STREAM)]
+    if not WINDOWS:
+        kinds.append((socket.AF_UNIX, socket.SOCK_DGRAM))
+    for family, kind in kinds:
         with socket.socket(family, kind) as plain:
             with pytest.raises(ValueError):
                 UdpSocket.from_socket(plain)
@@ -733,6 +748,7 @@ def test_a_peer_is_decoded_once(any_addr):
 
 def test_thousands_of_peers():
     """More than are remembered, so that each place is used by several: and each answer has to be the right one."""
+    need_loopback_addresses()
     sock = udp("0.0.0.0:0")
     target = ("127.0.0.1", sock.local_addr[1])
     hosts = [f"127.{random.Random(n).randrange(1, 250)}.{n >> 8}.{n & 255}" for n in range(3000)]

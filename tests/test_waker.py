@@ -1,12 +1,10 @@
 """Waker, over an eventfd and over a pipe."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import struct
 import sys
-import termios
 import threading
 import time
 import weakref
@@ -30,6 +28,10 @@ from util import (
 )
 
 from metalio import Events, Poll, PollOpt, Registry, Waker
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 LEVEL = PollOpt.LEVEL
 

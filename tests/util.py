@@ -1,18 +1,23 @@
 """What the tests have in common.  Nothing here waits without a bound, and nothing sleeps to wait for a state."""
 
 import contextlib
+import errno
 import faulthandler
+import functools
 import os
-import resource
+import platform
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import traceback
+
+import pytest
 
 from metalio import Interest
 from metalio.net import TcpListener, TcpStream
@@ -21,12 +26,29 @@ READABLE = Interest.READABLE
 WRITABLE = Interest.WRITABLE
 BOTH = READABLE | WRITABLE
 
+WINDOWS = sys.platform == "win32"
+WINE = False
+if WINDOWS:
+    import ctypes
+
+    WINE = hasattr(ctypes.windll.ntdll, "wine_get_version")
+else:
+    import resource
+
+# The selectors that emulate edges for metalio's own sources, and have no descriptor by which they could be polled.
+EMULATED = {"poll", "afd"}
+
 # How long to wait for what has to come: reached only by a test that fails.
 PATIENCE = 10.0
 # How long to look for what must not come.
 MOMENT = 0.01
 
 _mine = []
+
+
+def not_on_windows(reason):
+    """A mark for what Windows does not have; the reason says what that is."""
+    return pytest.mark.skipif(WINDOWS, reason=reason)
 
 
 def mine(*closeables):
@@ -50,7 +72,9 @@ def close_all():
 
 
 def open_descriptors():
-    """What every open descriptor of this process names."""
+    """What every open descriptor of this process names.  On Windows only sockets are told from other handles."""
+    if WINDOWS:
+        return {handle: "socket" for handle in handles() if is_socket(handle)}
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -62,11 +86,58 @@ def open_descriptors():
 
 
 def count_fds():
-    """How many descriptors this process has open."""
-    return len(open_descriptors())
+    """How many descriptors this process has open; on Windows: handles."""
+    return count_handles() if WINDOWS else len(open_descriptors())
+
+
+def handles():
+    """The handles of this process, with a number for the kind of each.  Windows only."""
+    size = 1 << 20
+    while True:
+        space = ctypes.create_string_buffer(size)
+        needed = ctypes.c_ulong()
+        # SystemExtendedHandleInformation: a count, something reserved, and 40 bytes for each handle of all processes.
+        status = ctypes.windll.ntdll.NtQuerySystemInformation(64, space, size, ctypes.byref(needed))
+        if status == 0:
+            break
+        assert status & 0xFFFFFFFF == 0xC0000004, f"the system does not tell its handles: {status & 0xFFFFFFFF:#x}"
+        size *= 2
+    (count,) = struct.unpack_from("N", space)
+    own = os.getpid()
+    entries = [struct.unpack_from("NNLHH", space, 16 + 40 * index + 8) for index in range(count)]
+    return {handle: kind for process, handle, _, _, kind in entries if process == own}
+
+
+@functools.cache
+def kinds_of_handles():
+    """The numbers of those that metalio has: files, of which sockets are some, and completion ports."""
+    kernel = ctypes.windll.kernel32
+    kernel.CreateIoCompletionPort.restype = ctypes.c_void_p
+    port = kernel.CreateIoCompletionPort(ctypes.c_void_p(-1), None, None, 0)
+    with socket.socket() as sock:
+        found = handles()
+        kinds = {found[port], found[sock.fileno()]}
+    kernel.CloseHandle(ctypes.c_void_p(port))
+    assert len(kinds) == 2
+    return kinds
+
+
+def count_handles():
+    """How many files, sockets and completion ports this process has open.  Windows only."""
+    kinds = kinds_of_handles()
+    return sum(kind in kinds for kind in handles().values())
+
+
+def is_socket(handle):
+    """Whether a handle is one of a socket.  Windows only."""
+    kind, size = ctypes.c_int(), ctypes.c_int(4)
+    get = ctypes.windll.ws2_32.getsockopt
+    return get(ctypes.c_void_p(handle), socket.SOL_SOCKET, socket.SO_TYPE, ctypes.byref(kind), ctypes.byref(size)) == 0
 
 
 def is_open(fd):
+    if WINDOWS:
+        return is_socket(fd)
     try:
         os.fstat(fd)
     except OSError:
@@ -74,9 +145,48 @@ def is_open(fd):
     return True
 
 
+def is_inheritable(fd):
+    """Whether a descriptor, or a socket, is handed on to child processes."""
+    return os.get_handle_inheritable(fd) if WINDOWS else os.get_inheritable(fd)
+
+
+def is_blocking(fd):
+    """Whether a descriptor is in blocking mode; on Windows one that has nothing to read, since only using it tells."""
+    if not WINDOWS:
+        return os.get_blocking(fd)
+    winsock = ctypes.windll.ws2_32
+    if winsock.recv(ctypes.c_void_p(fd), ctypes.create_string_buffer(1), 1, socket.MSG_PEEK) < 0:
+        if winsock.WSAGetLastError() == errno.ENOTCONN:
+            winsock.accept(ctypes.c_void_p(fd), None, None)
+        return winsock.WSAGetLastError() != errno.EWOULDBLOCK
+    raise AssertionError("there is something to read")
+
+
+def same_socket(source):
+    """A `socket.socket` for the same socket, to be closed like any other."""
+    if WINDOWS:
+        return source.try_clone().into_socket()
+    return socket.socket(fileno=os.dup(source.fileno()))
+
+
+def need_loopback_addresses():
+    """Skip where the loopback has one address: macOS, and Wine, which binds to another one and then forgets it."""
+    with socket.socket(type=socket.SOCK_DGRAM) as first, socket.socket(type=socket.SOCK_DGRAM) as second:
+        first.bind(("127.0.0.1", 0))
+        try:
+            second.bind(("127.0.0.2", 0))
+        except OSError:
+            pytest.skip("the loopback of this system has one address")
+        second.sendto(b"x", first.getsockname())
+        if first.recvfrom(1)[1] != second.getsockname():
+            pytest.skip("the loopback of this system has one address")
+
+
 @contextlib.contextmanager
 def no_free_descriptors(spare=0):
     """While this lasts, the process can open so many more descriptors and no more."""
+    if WINDOWS:
+        pytest.skip("Windows has no limit of open sockets that a process could set for itself")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = open_descriptors()
     number = spared = 0
@@ -96,9 +206,16 @@ def no_free_descriptors(spare=0):
 
 def wait_readable(source, timeout=PATIENCE):
     """Wait, without metalio, until a descriptor is readable."""
+    assert _ready(source, False, timeout), f"{source!r} did not become readable"
+
+
+def _ready(source, writing, timeout):
+    if WINDOWS:
+        # An attempt to connect that failed is an exception there.
+        return any(select.select([] if writing else [source], [source] if writing else [], [source], timeout))
     waiter = select.poll()
-    waiter.register(source, select.POLLIN)
-    assert waiter.poll(timeout * 1000), f"{source!r} did not become readable"
+    waiter.register(source, select.POLLOUT if writing else select.POLLIN)
+    return waiter.poll(timeout * 1000)
 
 
 def tcp_listener(addr="127.0.0.1:0", **options):
@@ -125,9 +242,7 @@ def tcp_pair(addr="127.0.0.1:0"):
 
 
 def wait_writable(source, timeout=PATIENCE):
-    waiter = select.poll()
-    waiter.register(source, select.POLLOUT)
-    assert waiter.poll(timeout * 1000), f"{source!r} did not become writable"
+    assert _ready(source, True, timeout), f"{source!r} did not become writable"
 
 
 def socket_pair():
@@ -141,7 +256,7 @@ def socket_pair():
 def shrink(*streams, size=4096):
     """Make the buffers of streams small, so that they are soon full."""
     for stream in streams:
-        with socket.socket(fileno=os.dup(stream.fileno())) as sock:
+        with same_socket(stream) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
@@ -149,13 +264,11 @@ def shrink(*streams, size=4096):
 def fill(stream, chunk=bytes(65536)):
     """Write until it would block and stays so; how many bytes."""
     total = 0
-    waiter = select.poll()
-    waiter.register(stream, select.POLLOUT)
     while True:
         sent = stream.write(chunk)
         if sent is None:
             # The peer's kernel may still be taking over what this one has sent.
-            if not waiter.poll(MOMENT * 1000):
+            if not _ready(stream, True, MOMENT):
                 return total
         else:
             total += sent
@@ -262,7 +375,10 @@ class Worker(threading.Thread):
 
 
 def sleeping(worker, timeout=PATIENCE):
-    """Wait until a thread sleeps in the kernel, as /proc tells."""
+    """Wait until a thread sleeps in the kernel, as /proc tells.  Where nobody tells it has some time to do so."""
+    if WINDOWS:
+        time.sleep(0.05)
+        return
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
@@ -277,7 +393,7 @@ def sleeping(worker, timeout=PATIENCE):
 
 
 # epoll_wait, epoll_pwait, epoll_pwait2, poll, ppoll on x86-64; epoll_pwait, epoll_pwait2, ppoll on AArch64.
-_WAITING = {232, 281, 441, 7, 271} if os.uname().machine == "x86_64" else {22, 441, 73}
+_WAITING = {232, 281, 441, 7, 271} if platform.machine() == "x86_64" else {22, 441, 73}
 
 
 # -- Processes --------------------------------------------------------------------------------------------------------
@@ -285,6 +401,8 @@ _WAITING = {232, 281, 441, 7, 271} if os.uname().machine == "x86_64" else {22, 4
 
 def in_child(function, *args):
     """Call a function in a forked child, which must return from it.  A crash or a hang there is a failure here."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork on Windows")
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

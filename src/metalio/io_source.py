@@ -5,9 +5,9 @@ import warnings
 import cython
 from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP
 from cython.cimports.metalio._sys.selector import Selector
+from cython.cimports.metalio._sys.sockets import close_socket
 from cython.cimports.metalio._sys.table import Record, new_record
 from cython.cimports.metalio.own_source import OwnSource
-from cython.cimports.posix.unistd import close as close_fd
 
 from metalio._sys.errors import closed_error, os_error, registration_error
 
@@ -28,7 +28,7 @@ class IoSource(OwnSource):
         # For a subclass whose finaliser forgot this one's.
         fd: cython.int = self.surrender()
         if fd >= 0:
-            close_fd(fd)
+            close_socket(fd)
 
     def __init__(self):
         raise TypeError(f"cannot make a {type(self).__name__} like this: use one of its class methods")
@@ -179,9 +179,9 @@ class IoSource(OwnSource):
     def close_descriptor(self, fd):
         if self.lingers:
             with cython.nogil:
-                close_fd(fd)
+                close_socket(fd)
         else:
-            close_fd(fd)
+            close_socket(fd)
         return 0
 
     # -- What subclasses bring that move bytes ------------------------------------------------------------------------

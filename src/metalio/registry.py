@@ -4,7 +4,7 @@ import cython
 from cython.cimports.cpython.long import PyLong_AsLongAndOverflow
 from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record, new_record
+from cython.cimports.metalio._sys.table import Record, key_of, new_record
 from cython.cimports.metalio.interest import Interest
 from cython.cimports.metalio.own_source import OwnSource
 from cython.cimports.metalio.poll_opt import PollOpt
@@ -97,7 +97,7 @@ class Registry:
         record: Record = None
         self.selector.check()
         with cython.critical_section(self.selector.table):
-            record = self.selector.table.at(fd)
+            record = self.selector.table.at(key_of(fd))
         if record is None or not record.foreign:
             raise registration_error(_ENOENT)
         return record

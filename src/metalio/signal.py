@@ -4,8 +4,13 @@ What it does to the process, and why so, stands in docs/signal.md.
 """
 
 import signal
+import sys
 import weakref
 from operator import index
+
+if sys.platform == "win32":
+    raise NotImplementedError("metalio.signal needs the signals of Unix: on Windows use signal.set_wakeup_fd")
+
 from os import register_at_fork
 
 import cython

@@ -1,9 +1,10 @@
 """The platforms: one file a selector, all of one shape.
 
 - `selector`: what they share, and what each of them brings.
-- `epoll`, `poll`: the selectors.
+- `epoll`, `poll`, `afd`: the selectors.
 - `table`: who is registered.  `bell`: what wakes a sleeper.  `bits`: the bits of interests, options and events.
-- `address`, `errors`, `clock`, `file_id`, `linux`, `native`: small things of the operating system.
+- `sockets`, `datagrams`, `winsock`, `address`: sockets and their addresses.
+- `errors`, `clock`, `file_id`, `linux`, `windows`, `native`: small things of the operating system.
 """
 
 import sys
@@ -18,11 +19,24 @@ if sys.platform != "win32":
     from metalio._sys.poll import PollSelector
 
     _CLASSES["poll"] = PollSelector
+else:
+    from metalio._sys.afd import AfdSelector
+
+    _CLASSES["afd"] = AfdSelector
 
 
 def selector_names():
     """The names of the selectors that this machine can run, the best one first."""
     return tuple(_CLASSES)
+
+
+def waker_name():
+    """What wakes a poll on this machine."""
+    if sys.platform == "win32":
+        return "posted completion"
+    from metalio._sys import bell
+
+    return bell.kind()
 
 
 def make_selector(name=None):

@@ -6,8 +6,10 @@ from metalio._sys.sockets cimport in6_addr, in_addr, msghdr
 cdef extern from *:
     """
     #include <errno.h>
+    #ifndef _WIN32
     #include <netinet/in.h>
     #include <sys/socket.h>
+    #endif
 
     #ifdef __linux__
     /* From <linux/udp.h>; C libraries came to have them late. */

@@ -6,9 +6,9 @@ tells it (epoll, kqueue: a new registration is seen by those who wait already), 
 on a copy; and `close()`).  Descriptors are closed by the last one to leave, never under a sleeper.
 """
 
+import os
 import threading
 import weakref
-from os import register_at_fork
 
 import cython
 from cython.cimports.cpython.exc import PyErr_CheckSignals
@@ -419,4 +419,5 @@ def _forget_all():
     _alive.clear()
 
 
-register_at_fork(after_in_child=_forget_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,9 +1,12 @@
-# Sockets, as POSIX has them, and the differences between its systems.
+# Sockets, as POSIX has them, and the differences between its systems.  Windows is in winsock.pxd.
 
 from libc.stdint cimport uint16_t, uint32_t
 
+from metalio._sys.winsock cimport WINSOCK
+
 cdef extern from *:
     """
+    #ifndef _WIN32
     #include <arpa/inet.h>
     #include <errno.h>
     #include <fcntl.h>
@@ -28,6 +31,7 @@ cdef extern from *:
     #define IPV6_ADD_MEMBERSHIP IPV6_JOIN_GROUP
     #define IPV6_DROP_MEMBERSHIP IPV6_LEAVE_GROUP
     #endif
+    #endif
 
     typedef struct {
         union {
@@ -39,6 +43,21 @@ cdef extern from *:
         };
         socklen_t size;
     } metalio_address;
+
+    #ifdef _WIN32
+    /* Another socket that asks for the same address would take it over: nothing has to be set here. */
+    #define METALIO_REUSE_ADDRESS 0
+
+    static inline int metalio_accept(int fd, metalio_address *peer) {
+        peer->size = sizeof peer->space;
+        int accepted = metalio_prepare(accept((SOCKET)fd, &peer->any, &peer->size));
+        /* It was reset while it was waiting. */
+        return accepted == -ECONNRESET || accepted == -ENOTCONN ? -ECONNABORTED : accepted;
+    }
+    #else
+    #define METALIO_REUSE_ADDRESS 1
+    #define metalio_close close
+    #define metalio_shutdown shutdown
 
     /* Everywhere: non-blocking, not inherited by what is executed, and no SIGPIPE. */
     static inline int metalio_prepare(int fd) {
@@ -90,6 +109,7 @@ cdef extern from *:
         int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         return copy < 0 ? -errno : copy;
     }
+    #endif
     """
     ctypedef unsigned int socklen_t
 
@@ -202,6 +222,10 @@ cdef extern from *:
         SHUT_WR
         SHUT_RDWR
 
+    enum:
+        # Whether a listener has to set SO_REUSEADDR, so that it can be started again at once.
+        REUSE_ADDRESS "METALIO_REUSE_ADDRESS"
+
     # A new descriptor, or the negative number of an error.
     int open_socket "metalio_socket"(int family, int type) nogil
     int accept_socket "metalio_accept"(int fd, Address *peer) nogil
@@ -211,10 +235,11 @@ cdef extern from *:
     int set_nonblocking "metalio_set_nonblocking"(int fd) nogil
 
     # As in the C library: -1 and errno.
+    int close_socket "metalio_close"(int fd) nogil
     int bind(int fd, sockaddr *address, socklen_t size) nogil
     int listen(int fd, int backlog) nogil
     int connect(int fd, sockaddr *address, socklen_t size) nogil
-    int shutdown(int fd, int how) nogil
+    int shutdown "metalio_shutdown"(int fd, int how) nogil
     int getsockname(int fd, sockaddr *address, socklen_t *size) nogil
     int getpeername(int fd, sockaddr *address, socklen_t *size) nogil
     int getsockopt(int fd, int level, int name, void *value, socklen_t *size) nogil

@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 cdef class Record:
     cdef object token
+    # The descriptor; on Windows what key_of() makes of the handle.
     cdef int fd
     cdef uint32_t generation
     cdef int interest
@@ -68,6 +69,18 @@ cdef class Table:
     cdef list clear(self)
     cdef int grow(self, Py_ssize_t size) except -1
 
+
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    /* Handles are multiples of four, and not many.  What cannot be one has no key. */
+    #define metalio_key(fd) (((fd) & 3) || (fd) > 0x3FFFFFF ? -1 : (fd) >> 2)
+    #else
+    #define metalio_key(fd) (fd)
+    #endif
+    """
+    # Where in the table a descriptor is to be found.  On Windows it is that of a handle.
+    int key_of "metalio_key"(int fd) noexcept
 
 cdef Record new_record(int fd, object token, int interest, int options, bint foreign)
 

@@ -127,7 +127,7 @@ class Table:
 
 def new_record(fd, token, interest, options, foreign):
     record: Record = Record.__new__(Record)
-    record.fd = fd
+    record.fd = key_of(fd)
     record.token = token
     record.interest = record.armed = interest
     record.options = options

@@ -13,10 +13,11 @@ edge-triggered and registered once, for both directions.  Four rules keep the se
 
 import os
 import signal
+import socket
 import stat
 from time import monotonic
 
-from metalio import Events, Interest, Poll
+from metalio import Events, Interest, Poll, PollOpt
 from metalio.net import DatagramBatch, TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream
 
 BUFFER = 65536
@@ -237,9 +238,10 @@ class EchoServer:
         A handler runs between two steps of Python code, and one that runs right before a poll begins to sleep wakes
         nobody; the byte that the interpreter writes for every signal does.
         """
-        reader, writer = UnixStream.pair()
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
         self.open += reader, writer
-        self.poll.registry.register(reader, self, Interest.READABLE)
+        self.poll.registry.register(reader, self, Interest.READABLE, PollOpt.LEVEL)
         for number in numbers:
             signal.signal(number, lambda number, frame: None)
         signal.set_wakeup_fd(writer.fileno())

@@ -14,5 +14,7 @@ cdef int bind_socket(int fd, Address *address) except -1
 cdef int connect_socket(int fd, Address *address) except -1
 # A new descriptor.
 cdef int open_or_raise(int family, int kind) except -1
+# SO_REUSEPORT, before it is bound.
+cdef int share_port(Socket sock) except -1
 # A yes-or-no from a caller: any truth value.
 cdef int flag(object value) except -1

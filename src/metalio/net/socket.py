@@ -7,6 +7,7 @@ from cython.cimports.libc.errno import EINPROGRESS, errno
 from cython.cimports.metalio._sys.address import address_object
 from cython.cimports.metalio._sys.sockets import (
     SO_ERROR,
+    SO_REUSEPORT,
     SO_TYPE,
     SOL_SOCKET,
     Address,
@@ -131,3 +132,9 @@ def open_or_raise(family, kind):
     if fd < 0:
         raise os_error(-fd)
     return fd
+
+
+def share_port(sock):
+    if SO_REUSEPORT < 0:
+        raise NotImplementedError("reuse_port needs SO_REUSEPORT, which this system does not have")
+    return sock.set_option(SOL_SOCKET, SO_REUSEPORT, 1)

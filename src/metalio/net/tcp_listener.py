@@ -10,8 +10,8 @@ from cython.cimports.metalio._sys.sockets import (
     AF_INET6,
     IPPROTO_IPV6,
     IPV6_V6ONLY,
+    REUSE_ADDRESS,
     SO_REUSEADDR,
-    SO_REUSEPORT,
     SOCK_STREAM,
     SOL_SOCKET,
     Address,
@@ -19,7 +19,7 @@ from cython.cimports.metalio._sys.sockets import (
 )
 from cython.cimports.metalio.net.internet import get_ttl, set_ttl
 from cython.cimports.metalio.net.listener import accept_next, check_listening
-from cython.cimports.metalio.net.socket import Socket, bind_socket, flag, open_or_raise, take_over
+from cython.cimports.metalio.net.socket import Socket, bind_socket, flag, open_or_raise, share_port, take_over
 from cython.cimports.metalio.net.tcp_stream import TcpStream
 
 from metalio._sys.errors import os_error
@@ -39,7 +39,7 @@ class TcpListener(Socket):
         Port 0 takes a free one; see `local_addr`.  `backlog` is how many connections may wait to be accepted (the
         system has a limit of its own).  `reuse_port` lets several listeners share the port, and spreads the connections
         between them (`SO_REUSEPORT`).  `only_v6` says whether a listener on `[::]` keeps off IPv4; `None` leaves it to
-        the system.  `SO_REUSEADDR` is set.
+        the system.  `SO_REUSEADDR` is set, except on Windows, where it means something else.
 
         socket(2), bind(2), listen(2).  Raises `ValueError` for a host that is not numeric, `OSError`.
         """
@@ -49,9 +49,10 @@ class TcpListener(Socket):
         listener: TcpListener = cls.__new__(cls)
         listener.adopt(open_or_raise(address.any.sa_family, SOCK_STREAM))
         try:
-            listener.set_option(SOL_SOCKET, SO_REUSEADDR, 1)
+            if REUSE_ADDRESS:
+                listener.set_option(SOL_SOCKET, SO_REUSEADDR, 1)
             if reuse_port:
-                listener.set_option(SOL_SOCKET, SO_REUSEPORT, 1)
+                share_port(listener)
             if only_v6 is not None:
                 listener.set_option(IPPROTO_IPV6, IPV6_V6ONLY, flag(only_v6))
             bind_socket(listener.fd, cython.address(address))

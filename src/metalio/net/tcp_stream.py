@@ -106,10 +106,12 @@ class TcpStream(Stream):
     @linger.setter
     def linger(self, seconds):
         value: linger_option
+        number: cython.int = 0 if seconds is None else index(seconds)
         value.l_onoff = seconds is not None
-        value.l_linger = 0 if seconds is None else index(seconds)
-        if value.l_linger < 0:
-            raise ValueError("linger is a number of seconds from 0 on, or None")
+        value.l_linger = number
+        # Windows has sixteen bits for it.
+        if number < 0 or value.l_linger != number:
+            raise ValueError("linger is a number of seconds from 0 on that the system can count, or None")
         self.require()
         if setsockopt(self.fd, SOL_SOCKET, SO_LINGER, cython.address(value), cython.sizeof(linger_option)) < 0:
             raise os_error(errno)

@@ -26,7 +26,6 @@ from cython.cimports.metalio._sys.sockets import (
     IPV6_MULTICAST_LOOP,
     IPV6_V6ONLY,
     SO_BROADCAST,
-    SO_REUSEPORT,
     SOCK_DGRAM,
     SOL_SOCKET,
     Address,
@@ -41,7 +40,7 @@ from cython.cimports.metalio.net.address_cache import AddressCache
 from cython.cimports.metalio.net.datagram import Datagram
 from cython.cimports.metalio.net.datagram_batch import DatagramBatch
 from cython.cimports.metalio.net.internet import get_ttl, set_ttl
-from cython.cimports.metalio.net.socket import bind_socket, flag, open_or_raise, take_over
+from cython.cimports.metalio.net.socket import bind_socket, flag, open_or_raise, share_port, take_over
 
 from metalio._sys.errors import os_error
 
@@ -71,7 +70,7 @@ class UdpSocket(Datagram):
         sock.adopt(open_or_raise(address.any.sa_family, SOCK_DGRAM))
         try:
             if reuse_port:
-                sock.set_option(SOL_SOCKET, SO_REUSEPORT, 1)
+                share_port(sock)
             if only_v6 is not None:
                 sock.set_option(IPPROTO_IPV6, IPV6_V6ONLY, flag(only_v6))
             bind_socket(sock.fd, cython.address(address))
@@ -179,11 +178,13 @@ class UdpSocket(Datagram):
         Then receive with `recv_many`, into a batch of a large `size`: `DatagramEntry.segment_size` tells how to take
         them apart, which the other methods do not.  Raises `NotImplementedError` where the system has none.
         """
+        self.require()
         _need_segments()
         return self.get_option(IPPROTO_UDP, UDP_GRO) != 0
 
     @gro.setter
     def gro(self, value):
+        self.require()
         _need_segments()
         self.set_option(IPPROTO_UDP, UDP_GRO, flag(value))
 
