@@ -21,10 +21,15 @@ COMPILED = sorted(
 )
 
 # Which platforms (values of sys.platform, without a version behind them) have what not all of them have, and what only
-# Windows does not have.
+# Windows does not have.  For tests Linux can have kqueue as well: METALIO_KQUEUE is a directory with include/sys/event.h
+# and lib/libkqueue.so.
+LINUX = ("linux", "android")
+BSD = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
+EMULATED = Path(os.environ["METALIO_KQUEUE"]) if "METALIO_KQUEUE" in os.environ else None
 ONLY = {
     Path("metalio/_sys/afd"): ("win32",),
-    Path("metalio/_sys/epoll"): ("linux", "android"),
+    Path("metalio/_sys/epoll"): LINUX,
+    Path("metalio/_sys/kqueue"): (*BSD, *LINUX) if EMULATED else BSD,
 }
 UNIX = {
     Path("metalio/_sys/bell"),
@@ -76,21 +81,32 @@ if sanitizers := os.environ.get("METALIO_SANITIZE"):
     compile_args = ["-O1", "-g", *flags]
     link_args = flags
 
-setup(
-    ext_modules=cythonize(
-        [
-            Extension(
-                ".".join(module.parts),
-                [str(SOURCE / module.with_suffix(".py"))],
-                extra_compile_args=compile_args,
-                extra_link_args=link_args,
-                libraries=libraries,
-                define_macros=macros,
-            )
-            for module in modules(PLATFORM)
-        ],
-        compiler_directives=DIRECTIVES,
-        nthreads=0,
-        annotate=bool(os.environ.get("METALIO_ANNOTATE")),
+
+def extension(module):
+    options = {}
+    if EMULATED and module.name == "kqueue":
+        options["include_dirs"] = [str(EMULATED / "include")]
+        options["library_dirs"] = options["runtime_library_dirs"] = [str(EMULATED / "lib")]
+        options["libraries"] = ["kqueue"]
+    else:
+        options["libraries"] = libraries
+    return Extension(
+        ".".join(module.parts),
+        [str(SOURCE / module.with_suffix(".py"))],
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+        define_macros=macros,
+        **options,
     )
-)
+
+
+# tools/check-platforms imports this file, for the names above.
+if __name__ == "__main__":
+    setup(
+        ext_modules=cythonize(
+            [extension(module) for module in modules(PLATFORM)],
+            compiler_directives=DIRECTIVES,
+            nthreads=0,
+            annotate=bool(os.environ.get("METALIO_ANNOTATE")),
+        )
+    )

@@ -39,7 +39,7 @@ if not WINDOWS:
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 BOTH = READ | WRITE
 
-needs_epoll = pytest.mark.skipif(not hasattr(selectors, "EpollSelector"), reason="needs epoll")
+needs_epoll = pytest.mark.skipif("epoll" not in selector_names(), reason="needs epoll")
 
 
 @pytest.fixture

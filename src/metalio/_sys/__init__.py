@@ -1,17 +1,25 @@
 """The platforms: one file a selector, all of one shape.
 
 - `selector`: what they share, and what each of them brings.
-- `epoll`, `poll`, `afd`: the selectors.
+- `epoll`, `kqueue`, `poll`, `afd`: the selectors.
 - `table`: who is registered.  `bell`: what wakes a sleeper.  `bits`: the bits of interests, options and events.
 - `sockets`, `datagrams`, `winsock`, `address`: sockets and their addresses.
 - `errors`, `clock`, `file_id`, `linux`, `windows`, `native`: small things of the operating system.
 """
 
+import os
 import sys
+
+_KQUEUE = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
 
 # Imported beforehand: whoever makes a poll when descriptors have run out is to hear of that, and not of an import.
 _CLASSES = {}
-if sys.platform in ("linux", "android"):
+if sys.platform.startswith(_KQUEUE) or "METALIO_KQUEUE" in os.environ:
+    # The variable is for tests, and for a build that was made with it: there is no other kqueue on Linux.
+    from metalio._sys import kqueue
+
+    _CLASSES["kqueue"] = kqueue.KqueueSelector
+elif sys.platform in ("linux", "android"):
     from metalio._sys.epoll import EpollSelector
 
     _CLASSES["epoll"] = EpollSelector
@@ -31,9 +39,11 @@ def selector_names():
 
 
 def waker_name():
-    """What wakes a poll on this machine."""
+    """What wakes a poll on the best selector of this machine."""
     if sys.platform == "win32":
         return "posted completion"
+    if "kqueue" in _CLASSES:
+        return kqueue.waker_kind()
     from metalio._sys import bell
 
     return bell.kind()
