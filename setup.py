@@ -21,8 +21,8 @@ COMPILED = sorted(
 )
 
 # Which platforms (values of sys.platform, without a version behind them) have what not all of them have, and what only
-# Windows does not have.  For tests Linux can have kqueue as well: METALIO_KQUEUE is a directory with include/sys/event.h
-# and lib/libkqueue.so.
+# Windows does not have.  For tests Linux can have kqueue as well: METALIO_KQUEUE is a directory with
+# include/sys/event.h and lib/libkqueue.so.
 LINUX = ("linux", "android")
 BSD = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
 EMULATED = Path(os.environ["METALIO_KQUEUE"]) if "METALIO_KQUEUE" in os.environ else None
