@@ -32,7 +32,7 @@ class Timer(UserSource):
     are, with those that are due and were not taken.
 
     `capacity` is how many it takes at the most (`None`: some four billion).  It is a timing wheel of several levels
-    with `slots` slots each (512 by default; from 4 to 65,536, rounded up to a power of two): with more of them, a
+    with `slots` slots each (512 by default; up to 65,536, rounded up to a power of two): with more of them, a
     timeout is moved less often before it is due, and the wheel takes some more memory.
 
     `close()`, or dropping it, deregisters it and drops all states.  Safe to use from any thread; no code of the states
