@@ -1,16 +1,24 @@
 """The platforms: one file a selector, all of one shape.
 
 - `selector`: what they share, and what each of them brings.
-- `epoll`, `poll`: the selectors.
+- `epoll`, `kqueue`, `poll`: the selectors.
 - `table`: who is registered.  `bell`: what wakes a sleeper.  `bits`: the bits of interests, options and events.
 - `address`, `errors`, `clock`, `file_id`, `linux`, `native`: small things of the operating system.
 """
 
+import os
 import sys
+
+_KQUEUE = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
 
 # Imported beforehand: whoever makes a poll when descriptors have run out is to hear of that, and not of an import.
 _CLASSES = {}
-if sys.platform in ("linux", "android"):
+if sys.platform.startswith(_KQUEUE) or "METALIO_KQUEUE" in os.environ:
+    # The variable is for tests, and for a build that was made with it: there is no other kqueue on Linux.
+    from metalio._sys.kqueue import KqueueSelector
+
+    _CLASSES["kqueue"] = KqueueSelector
+elif sys.platform in ("linux", "android"):
     from metalio._sys.epoll import EpollSelector
 
     _CLASSES["epoll"] = EpollSelector

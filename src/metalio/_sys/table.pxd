@@ -19,8 +19,11 @@ cdef class Record:
     cdef bint renew_short
     cdef bint renew_blocked
     cdef bint foreign
-    # Where poll(2) has it in its array.
+    # Where poll(2) has it in its array; or where kqueue has stored its last event.
     cdef Py_ssize_t position
+    # Which filters of kqueue it has, and how they are triggered.
+    cdef int filters
+    cdef int flags
     # Which file it was, where the kernel keeps no account of it.
     cdef uint64_t device
     cdef uint64_t inode

@@ -1,0 +1,43 @@
+/* kqueue(2) for tests on Linux: the part of <sys/event.h> that ../../kqueue.c implements, with the types of macOS. */
+
+#ifndef METALIO_SYS_EVENT_H
+#define METALIO_SYS_EVENT_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define EVFILT_READ (-1)
+#define EVFILT_WRITE (-2)
+#define EVFILT_TIMER (-7)
+#define EVFILT_USER (-10)
+#define EVFILT_EXCEPT (-15)
+
+#define EV_ADD 0x0001
+#define EV_DELETE 0x0002
+#define EV_ENABLE 0x0004
+#define EV_DISABLE 0x0008
+#define EV_ONESHOT 0x0010
+#define EV_CLEAR 0x0020
+#define EV_RECEIPT 0x0040
+#define EV_DISPATCH 0x0080
+#define EV_ERROR 0x4000
+#define EV_EOF 0x8000
+
+#define NOTE_OOB 0x0002
+#define NOTE_NSECONDS 0x0004
+#define NOTE_TRIGGER 0x01000000
+
+struct kevent {
+    uintptr_t ident;
+    int16_t filter;
+    uint16_t flags;
+    uint32_t fflags;
+    intptr_t data;
+    void *udata;
+};
+
+int kqueue(void);
+int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *events, int nevents,
+           const struct timespec *timeout);
+
+#endif
