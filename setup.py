@@ -57,7 +57,6 @@ if sanitizers := os.environ.get("METALIO_SANITIZE"):
     link_args = flags
 
 
-
 def extension(module):
     options = {}
     if EMULATED and module.name == "kqueue":

@@ -529,7 +529,9 @@ def test_a_timeout_is_kept(poll, events):
 
 
 def test_it_is_seen_through_a_poll_within_a_poll(events):
-    with Poll(selector="epoll") as outer, Poll(selector="epoll") as inner:
+    with Poll() as outer, Poll() as inner:
+        if inner.selector_name == "poll":
+            pytest.skip("it has no descriptor")
         outer.registry.register(inner, "inner", READABLE, PollOpt.LEVEL)
         _registration, ready = source(inner, "user", READABLE)
         _level, level = source(inner, "level", READABLE, PollOpt.LEVEL)

@@ -915,7 +915,8 @@ def test_after_an_error_events_go_on(poll, events, act):
     sock.connect(target)
     poll.registry.register(sock, "sock", READABLE)
     assert sock.send(b"anybody?") == 8
-    expect_events(poll, events, {"sock": "error"})
+    # kqueue says that there is something to read, not what.
+    expect_events(poll, events, {"sock": "readable" if poll.selector_name == "kqueue" else "error"})
     try:
         assert isinstance(act(sock), ConnectionRefusedError)
     except ConnectionRefusedError:
@@ -938,7 +939,7 @@ def test_an_error_hides_no_datagram(poll, events):
     wait_readable(sock)
     poll.registry.register(sock, "sock", BOTH)
     sock.send(b"refused")
-    expect_events(poll, events, {"sock": ["readable", "error"]})
+    expect_events(poll, events, {"sock": ["readable"] if poll.selector_name == "kqueue" else ["readable", "error"]})
     found = []
     for _ in range(4):
         try:

@@ -43,7 +43,7 @@ def poll(selector, waker_kind):
 def rung(poll):
     """How often the kernel has been told to wake a poll, since it last was heard: from the outside."""
     for number, name in open_descriptors().items():
-        if "eventfd" in name:
+        if "eventfd" in name and not poll_pipes:
             with open(f"/proc/self/fdinfo/{number}") as info:
                 for line in info:
                     if line.startswith("eventfd-count:"):
@@ -355,7 +355,11 @@ def test_its_bell_cannot_be_registered(selector, waker_kind, events):
     before = open_descriptors()
     with Poll(selector=selector) as poll:
         waker = Waker(poll.registry, "w")
-        for number in sorted(open_descriptors().keys() - before.keys()):
+        own = open_descriptors()
+        for number in sorted(own.keys() - before.keys()):
+            if selector == "kqueue" and number != poll.fileno() and not own[number].startswith("pipe:"):
+                # What a kqueue consists of that is emulated.
+                continue
             # The writing end of a pipe does no harm.
             with contextlib.suppress(OSError):
                 poll.registry.register(Liar(number), "liar", READABLE, LEVEL)

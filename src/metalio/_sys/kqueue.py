@@ -12,9 +12,9 @@ else keeps its file open.  What follows from that:
   matter of the system.  So changing a registration is removing its filters and adding them, in one call.
 - A kqueue is not inherited by the child of a fork: its number is free there, and must not be closed.
 
-Edges need no emulation, with one exception: a TCP stream stops reading at the mark of urgent data, and then a short read
-is not the end.  So streams with edges also have EVFILT_EXCEPT, where there is one, and one on which it was reported
-renews its registration after a short read.
+Edges need no emulation, with one exception: a TCP stream stops reading at the mark of urgent data, and then a short
+read is not the end.  So streams with edges also have EVFILT_EXCEPT, where there is one, and one on which it was
+reported renews its registration after a short read.
 
 The writing end of a pipe whose reader has gone is refused (EPIPE), and no filter will ever say so.  An EVFILT_USER
 filter of the same number, triggered at once, stands in for it.
@@ -27,7 +27,7 @@ SIGEV_KEVENT, `sigev_notify_kqueue` is `Poll.fileno()`, and `sigev_value` is a d
 import os
 
 import cython
-from cython.cimports.libc.errno import EBADF, EEXIST, EINVAL, ENOENT, EPERM, EPIPE, errno
+from cython.cimports.libc.errno import EEXIST, EINVAL, EPERM, EPIPE, errno
 from cython.cimports.libc.stdint import INT64_MAX, uint32_t
 from cython.cimports.metalio._sys.bell import Bell
 from cython.cimports.metalio._sys.bits import (
@@ -49,7 +49,7 @@ from cython.cimports.metalio._sys.file_id import FileId, identify
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, Slot
 from cython.cimports.metalio._sys.user_space import FORKED, OPEN
-from cython.cimports.metalio.events import Events, Ready
+from cython.cimports.metalio.events import Ready
 from cython.cimports.posix.unistd import close
 
 from metalio._sys import bell
@@ -295,7 +295,7 @@ class KqueueSelector(Selector):
             if filter == EVFILT_TIMER:
                 # What is due was looked for before the kernel was asked, or will be after.
                 continue
-            if filter == EVFILT_AIO or filter == EVFILT_LIO:
+            if filter in (EVFILT_AIO, EVFILT_LIO):
                 # The number that came with the request is all there is.
                 key = generation
                 generation = slots[key].generation if key < known else 0
@@ -336,8 +336,11 @@ class KqueueSelector(Selector):
     def ready_of(self, record, event):
         filter: cython.int = filter_of(event)
         ready: cython.int = 0
-        if event.flags & EV_ERROR or (event.flags & EV_EOF and event.fflags and filter != EVFILT_EXCEPT):
+        if event.flags & EV_ERROR:
             ready = FAILED
+        elif event.flags & EV_EOF and event.fflags and filter != EVFILT_EXCEPT:
+            # A connection that has failed is closed in both directions.
+            ready = FAILED | HANGUP
         if filter == EVFILT_READ:
             ready |= READABLE
             if event.flags & EV_EOF:
@@ -352,7 +355,7 @@ class KqueueSelector(Selector):
             elif event.fflags & NOTE_OOB:
                 ready |= PRIORITY
         elif filter == EVFILT_USER:
-            ready |= FAILED | WRITABLE | WRITE_CLOSED
+            ready |= WRITABLE | WRITE_CLOSED
         elif filter == EVFILT_AIO:
             ready |= AIO & record.interest
         elif filter == EVFILT_LIO:
