@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
+INSTALLED_PLATFORMS := $(VENV)/.installed-platforms
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 # What is compiled in place is used in place.
@@ -53,6 +54,14 @@ bench: build $(INSTALLED_BENCH) ## measure metalio beside its peers
 sanitize: build ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	tools/sanitize $(ARGS)
 
+.PHONY: test-kqueue
+test-kqueue: $(INSTALLED) ## run the tests over a kqueue that is emulated on Linux
+	PYTHON=$(abspath $(BIN))/python tools/test-kqueue $(ARGS)
+
+.PHONY: check-platforms
+check-platforms: $(INSTALLED_PLATFORMS) ## compile for macOS, the BSDs and other Linuxes
+	$(BIN)/python tools/check-platforms $(ARGS)
+
 .PHONY: build
 build: $(INSTALLED) ## compile what has changed, in place
 	@mkdir -p build
@@ -80,6 +89,11 @@ $(INSTALLED): pyproject.toml
 		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -c "$$REQUIREMENTS" test lint >$(VENV)/requirements.txt
 	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
+	@touch $@
+
+$(INSTALLED_PLATFORMS): $(INSTALLED)
+	@$(BIN)/python -c "$$REQUIREMENTS" platforms >$(VENV)/requirements-platforms.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements-platforms.txt
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

@@ -9,15 +9,17 @@
 import os
 import sys
 
+from metalio._sys import bell
+
 _KQUEUE = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
 
 # Imported beforehand: whoever makes a poll when descriptors have run out is to hear of that, and not of an import.
 _CLASSES = {}
 if sys.platform.startswith(_KQUEUE) or "METALIO_KQUEUE" in os.environ:
     # The variable is for tests, and for a build that was made with it: there is no other kqueue on Linux.
-    from metalio._sys.kqueue import KqueueSelector
+    from metalio._sys import kqueue
 
-    _CLASSES["kqueue"] = KqueueSelector
+    _CLASSES["kqueue"] = kqueue.KqueueSelector
 elif sys.platform in ("linux", "android"):
     from metalio._sys.epoll import EpollSelector
 
@@ -31,6 +33,11 @@ if sys.platform != "win32":
 def selector_names():
     """The names of the selectors that this machine can run, the best one first."""
     return tuple(_CLASSES)
+
+
+def waker_name():
+    """The name of what wakes a poll on the best selector."""
+    return kqueue.waker_kind() if "kqueue" in _CLASSES else bell.kind()
 
 
 def make_selector(name=None):

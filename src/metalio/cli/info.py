@@ -10,7 +10,7 @@ import sys
 import sysconfig
 
 from metalio import Poll, __version__
-from metalio._sys import bell, selector_names
+from metalio._sys import selector_names, waker_name
 
 # What the socket module does not name.
 _SOL_UDP = 17
@@ -36,7 +36,7 @@ def run(namespace):
         ("Python", f"{platform.python_implementation()} {platform.python_version()}, {threading()}"),
         ("platform", platform.platform()),
         ("selector", selector()),
-        ("waker", bell.kind()),
+        ("waker", waker_name()),
         ("open files", open_files()),
         *((name, "yes" if available(probe) else "no") for name, probe in FEATURES.items()),
     ]
