@@ -81,7 +81,7 @@ class TestInfo:
         for name in selector_names():
             assert name in rows["selector"]
         assert rows["metalio"] == metalio.__version__
-        assert rows["waker"] in ("eventfd", "pipe")
+        assert rows["waker"] in ("eventfd", "EVFILT_USER", "pipe")
         for name in info.FEATURES:
             assert rows[name] in ("yes", "no")
 
