@@ -179,6 +179,7 @@ cdef class KqueueSelector(Selector):
     cdef int triggering(self, Record record) noexcept
     cdef int restore(self, Record record, int filters, int flags) noexcept
     cdef int store(self, Events events, Record record, kevent *event) noexcept
+    cdef bint still_broken(self, Record record) noexcept
     cdef int ready_of(self, Record record, kevent *event) noexcept
     cdef int disarm(self, Record record, int filter) noexcept
     cdef int silence(self, kevent *event) noexcept

@@ -312,6 +312,8 @@ class KqueueSelector(Selector):
 
     def store(self, events, record, event):
         """Store one filter's part of an event, beside those of the same batch."""
+        if filter_of(event) == EVFILT_USER and not self.still_broken(record):
+            return 0
         ready: cython.int = self.ready_of(record, event)
         if ready == 0:
             return 0
@@ -332,6 +334,17 @@ class KqueueSelector(Selector):
         record.position = events.count
         events.add(record.fd, record.generation, ready)
         return 0
+
+    def still_broken(self, record):
+        """Whether a record's descriptor is still the pipe that was refused: its stand-in does not end with it."""
+        changes = cython.declare(kevent[2])
+        fill(changes, record.fd, EVFILT_WRITE, EV_ADD | EV_DISABLE, 0, 0, record.generation)
+        if make_changes(self.kq, changes, 1) or changes[0].data == EPIPE:
+            return True
+        fill(changes, record.fd, EVFILT_WRITE, EV_DELETE, 0, 0, 0)
+        fill(changes + 1, record.fd, EVFILT_USER, EV_DELETE, 0, 0, 0)
+        make_changes(self.kq, changes, 2)
+        return False
 
     def ready_of(self, record, event):
         filter: cython.int = filter_of(event)
