@@ -37,15 +37,18 @@ class Event:
     An event is a hint: act, and expect that the operation would block all the same.  An event that is kept stays
     valid and unchanged, whatever becomes of the registration.  Events are immutable and may be shared by threads.
 
-    | predicate | epoll | poll(2) |
-    | --- | --- | --- |
-    | `is_readable` | `EPOLLIN` | `POLLIN` |
-    | `is_writable` | `EPOLLOUT` | `POLLOUT` |
-    | `is_priority` | `EPOLLPRI` | `POLLPRI` |
-    | `is_error` | `EPOLLERR` | `POLLERR` |
-    | `is_read_closed` | `EPOLLHUP` or `EPOLLRDHUP` | `POLLHUP` or `POLLRDHUP` |
-    | `is_write_closed` | `EPOLLHUP`; `EPOLLERR` with `EPOLLOUT`, or alone | the same of `POLL…` |
-    | `is_aio`, `is_lio` | never | never |
+    | predicate | epoll | poll(2) | kqueue |
+    | --- | --- | --- | --- |
+    | `is_readable` | `EPOLLIN` | `POLLIN` | `EVFILT_READ` |
+    | `is_writable` | `EPOLLOUT` | `POLLOUT` | `EVFILT_WRITE` |
+    | `is_priority` | `EPOLLPRI` | `POLLPRI` | `EVFILT_EXCEPT` with `NOTE_OOB`, where there is one |
+    | `is_error` | `EPOLLERR` | `POLLERR` | `EV_ERROR`; `EV_EOF` with `fflags` |
+    | `is_read_closed` | `EPOLLHUP` or `EPOLLRDHUP` | `POLLHUP` or `POLLRDHUP` | `EVFILT_READ` with `EV_EOF` |
+    | `is_write_closed` | `EPOLLHUP`; `EPOLLERR` with `EPOLLOUT`, or alone | the same of `POLL…` | `EVFILT_WRITE` with `EV_EOF` |
+    | `is_aio`, `is_lio` | never | never | `EVFILT_AIO`, `EVFILT_LIO` |
+
+    With kqueue `EV_EOF` with `fflags` is both of a failed connection's directions closed; else each is told only to who
+    asked for that direction.
     """
 
     def __init__(self):

@@ -15,8 +15,8 @@ class Waker:
     """Wakes a poll: `wake()` makes it report a readable event with the waker's `token`.
 
     One for each `Poll`; a second raises `RuntimeError`.  Wakes that come before the poll reports one merge into one
-    event, and only the first of them costs a system call (a write to an eventfd, or a pipe).  Whatever a thread did
-    before `wake()` is visible to the thread that gets the event.
+    event, and only the first of them costs a system call (a write to an eventfd or a pipe, or a kevent(2) that triggers
+    `EVFILT_USER`).  Whatever a thread did before `wake()` is visible to the thread that gets the event.
 
     `close()`, or dropping it, ends it and makes room for another.  It owns no descriptor.
     """
