@@ -44,7 +44,7 @@ class Event:
     | `is_priority` | `EPOLLPRI` | `POLLPRI` | `EVFILT_EXCEPT` with `NOTE_OOB`, where there is one |
     | `is_error` | `EPOLLERR` | `POLLERR` | `EV_ERROR`; `EV_EOF` with `fflags` |
     | `is_read_closed` | `EPOLLHUP` or `EPOLLRDHUP` | `POLLHUP` or `POLLRDHUP` | `EVFILT_READ` with `EV_EOF` |
-    | `is_write_closed` | `EPOLLHUP`; `EPOLLERR` with `EPOLLOUT`, or alone | the same of `POLL…` | `EVFILT_WRITE` with `EV_EOF` |
+    | `is_write_closed` | `EPOLLHUP`; `EPOLLERR` with `EPOLLOUT`, or alone | likewise | `EVFILT_WRITE` with `EV_EOF` |
     | `is_aio`, `is_lio` | never | never | `EVFILT_AIO`, `EVFILT_LIO` |
 
     With kqueue `EV_EOF` with `fflags` is both of a failed connection's directions closed; else each is told only to who
