@@ -204,11 +204,15 @@ class TestReadiness:
         peer.shutdown("write")
         assert turn(loop) == [("readable", "t", DATA | HUP)]
 
-    def test_a_hang_up_without_data(self, loop):
+    def test_a_hang_up_without_data(self, loop, selector):
         writer, reader = mine(*pipe.new())
         loop.register(reader, "t")
         writer.close()
-        assert turn(loop) == [("readable", "t", HUP), ("writable", "t")]
+        if selector == "kqueue":
+            # For which the end is something to read, and says nothing of the other direction.
+            assert turn(loop) == [("readable", "t", DATA | HUP)]
+        else:
+            assert turn(loop) == [("readable", "t", HUP), ("writable", "t")]
 
     def test_an_error(self, loop):
         stream, peer = tcp_pair()
@@ -220,13 +224,15 @@ class TestReadiness:
         assert (name, token) == ("readable", "t")
         assert ERROR in hint
 
-    def test_who_only_writes_hears_that_nobody_reads(self, loop):
+    def test_who_only_writes_hears_that_nobody_reads(self, loop, selector):
         writer, reader = mine(*pipe.new())
         loop.register(writer, "t", WRITABLE)
         fill(writer)
         assert turn(loop) == []
         reader.close()
-        assert turn(loop) == [("readable", "t", ERROR), ("writable", "t")]
+        # For kqueue that is an end, and no error.
+        error = [] if selector == "kqueue" else [("readable", "t", ERROR)]
+        assert turn(loop) == [*error, ("writable", "t")]
 
     def test_reading_comes_before_writing(self, loop):
         stream, _ = ready_pair()

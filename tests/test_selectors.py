@@ -26,7 +26,7 @@ from metalio.selectors import MetalSelector, new_event_loop
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 BOTH = READ | WRITE
 
-needs_epoll = pytest.mark.skipif(not hasattr(selectors, "EpollSelector"), reason="needs epoll")
+needs_epoll = pytest.mark.skipif("epoll" not in selector_names(), reason="needs epoll")
 
 
 @pytest.fixture
