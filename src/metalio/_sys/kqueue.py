@@ -27,7 +27,7 @@ SIGEV_KEVENT, `sigev_notify_kqueue` is `Poll.fileno()`, and `sigev_value` is a d
 import os
 
 import cython
-from cython.cimports.libc.errno import EEXIST, EINVAL, EPERM, EPIPE, errno
+from cython.cimports.libc.errno import EBADF, EEXIST, EINVAL, ENOENT, EPERM, EPIPE, errno
 from cython.cimports.libc.stdint import INT64_MAX, uint32_t
 from cython.cimports.metalio._sys.bell import Bell
 from cython.cimports.metalio._sys.bits import (
@@ -164,7 +164,10 @@ class KqueueSelector(Selector):
         flags: cython.int = record.flags | (EV_DISABLE if record.spent else EV_ENABLE)
         # One is enough: they go together.
         self.list_changes(record, filters, flags, changes)
-        return make_changes(self.kq, changes, 1) == 0 and changes[0].data == 0
+        if make_changes(self.kq, changes, 1):
+            return False
+        # Another error would be one of what is there.
+        return changes[0].data not in (ENOENT, EBADF)
 
     # -- Registrations ------------------------------------------------------------------------------------------------
 
