@@ -144,6 +144,9 @@ def test_made_without_a_constructor(kind):
                 for call in (
                     lambda poll=poll, thing=thing: poll.registry.register(thing, "t", READABLE),
                     lambda poll=poll: poll.poll(metalio.Events(), 0),
+                    # These wait if they work, which they must not.
+                    *(lambda name=name, thing=thing: getattr(thing, name)(1) for name in sorted(WAIT - {"clone"})),
+                    lambda thing=thing: thing.clone(),
                 ):
                     try:
                         call()

@@ -14,7 +14,6 @@ cdef class IoSource(OwnSource):
     # Errors that came after some bytes had been moved, for the next call: reading, and writing.
     cdef int deferred
     cdef int deferred_out
-    cdef Record record
 
     cdef int adopt(self, int fd) except -1
     cdef int surrender(self) except -2
@@ -24,7 +23,6 @@ cdef class IoSource(OwnSource):
     cdef int pin(self) noexcept
     cdef int unpin(self) noexcept
     cdef int close_descriptor(self, int fd) noexcept
-    cdef int check_registered(self, Selector selector) except -1
     cdef int renew(self, int directions) except -1
 
     # How the bytes are moved: how many, or the negative number of an error.

@@ -3,13 +3,13 @@
 import warnings
 
 import cython
-from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, EOPNOTSUPP
+from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOMEM, EOPNOTSUPP
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.sockets import close_socket
 from cython.cimports.metalio._sys.table import Record, new_record
 from cython.cimports.metalio.own_source import OwnSource
 
-from metalio._sys.errors import closed_error, os_error, registration_error
+from metalio._sys.errors import closed_error, os_error
 
 
 @cython.cclass
@@ -96,9 +96,7 @@ class IoSource(OwnSource):
             if self.fd < 0:
                 raise closed_error(self)
             if self.record is not None and self.record.live:
-                if self.selector is selector:
-                    raise FileExistsError("this source is registered already; use reregister() to change it")
-                raise FileExistsError("this source is registered with another Poll; deregister it there first")
+                self.refuse_second(selector)
             record: Record = new_record(self.fd, token, interest, options, False)
             # Before it is entered, since what is released then may run code that closes this very source.
             self.record = record
@@ -125,15 +123,6 @@ class IoSource(OwnSource):
             self.record = None
             self.selector = None
             selector.leave(record, False)
-        return 0
-
-    def check_registered(self, selector):
-        if self.fd < 0:
-            raise closed_error(self)
-        if self.record is None or not self.record.live:
-            raise registration_error(ENOENT)
-        if self.selector is not selector:
-            raise FileExistsError("this source is registered with another Poll")
         return 0
 
     def renew_short(self, directions):

@@ -1,6 +1,9 @@
 """What all of the library's own sources have in common: they know where they are registered."""
 
 import cython
+from cython.cimports.libc.errno import ENOENT
+
+from metalio._sys.errors import registration_error
 
 
 @cython.cclass
@@ -28,6 +31,23 @@ class OwnSource:
     def deregister(self, registry):
         """For `Registry.deregister`, which is what to call."""
         registry._deregister(self)
+
+    # -- For subclasses -----------------------------------------------------------------------------------------------
+
+    def check_registered(self, selector):
+        """Raise unless it is registered there."""
+        self.require()
+        if self.record is None or not self.record.live:
+            raise registration_error(ENOENT)
+        if self.selector is not selector:
+            raise FileExistsError("this source is registered with another Poll")
+        return 0
+
+    def refuse_second(self, selector):
+        """Raise, since it is registered already."""
+        if self.selector is selector:
+            raise FileExistsError("this source is registered already; use reregister() to change it")
+        raise FileExistsError("this source is registered with another Poll; deregister it there first")
 
     # -- What subclasses bring ----------------------------------------------------------------------------------------
 

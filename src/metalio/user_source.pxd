@@ -10,5 +10,4 @@ cdef class UserSource(OwnSource):
     # Whether a call to enter() is under way.
     cdef bint entering
 
-    cdef int check_registered(self, Selector selector) except -1
     cdef int finish(self) except -1

@@ -1,12 +1,11 @@
 """The library's own sources that are made ready by the program itself, without the kernel."""
 
 import cython
-from cython.cimports.libc.errno import ENOENT
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import new_record
 from cython.cimports.metalio.own_source import OwnSource
 
-from metalio._sys.errors import closed_error, registration_error
+from metalio._sys.errors import closed_error
 
 
 @cython.cclass
@@ -54,17 +53,17 @@ class UserSource(OwnSource):
     def enter(self, selector, token, interest, options):
         with cython.critical_section(self):
             self.require()
-            if self.entering or (self.node.record is not None and self.node.record.live):
-                if self.selector is selector:
-                    raise FileExistsError("this source is registered already; use reregister() to change it")
-                raise FileExistsError("this source is registered with another Poll; deregister it there first")
+            if self.entering or (self.record is not None and self.record.live):
+                self.refuse_second(selector)
             # Waiting for the lock of the poll lets go of this one.
             self.entering = True
             self.selector = selector
+            self.record = new_record(-1, token, interest, options, False)
             try:
-                selector.enter_node(self.node, new_record(-1, token, interest, options, False))
+                selector.enter_node(self.node, self.record)
             except BaseException:
                 self.selector = None
+                self.record = None
                 raise
             finally:
                 self.entering = False
@@ -86,12 +85,4 @@ class UserSource(OwnSource):
             self.check_registered(selector)
             self.selector = None
             selector.leave_node(self.node)
-        return 0
-
-    def check_registered(self, selector):
-        self.require()
-        if self.node.record is None or not self.node.record.live:
-            raise registration_error(ENOENT)
-        if self.selector is not selector:
-            raise FileExistsError("this source is registered with another Poll")
         return 0

@@ -72,7 +72,7 @@ from cython.cimports.metalio._sys.windows import (
     take,
 )
 
-from metalio._sys.errors import os_error
+from metalio._sys.errors import os_error, unseen_drain_error
 
 # The keys of completions: what the driver brings, and what was posted.
 _POLLED = cython.declare(uintptr_t, 0)
@@ -111,10 +111,7 @@ class AfdSelector(Selector):
         if options & EXCLUSIVE:
             raise NotImplementedError("PollOpt.EXCLUSIVE needs epoll; Windows has nothing like it")
         if foreign and options & EDGE and not options & ONESHOT:
-            raise ValueError(
-                "Windows has no edge triggering, and metalio cannot see when a foreign source is drained: register it "
-                "with PollOpt.LEVEL or PollOpt.ONESHOT, or make it a metalio source (TcpStream.from_socket)"
-            )
+            raise unseen_drain_error("Windows")
         return 0
 
     def add(self, record):

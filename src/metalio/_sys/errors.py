@@ -70,6 +70,14 @@ def registration_error(number):
     return os_error(number, _REGISTER_HINTS.get(_WINSOCK.get(number, number) if sys.platform == "win32" else number))
 
 
+def unseen_drain_error(system):
+    """What registering a foreign source with edges raises where they are emulated."""
+    return ValueError(
+        f"{system} has no edge triggering, and metalio cannot see when a foreign source is drained: register it "
+        "with PollOpt.LEVEL or PollOpt.ONESHOT, or make it a metalio source (TcpStream.from_socket)"
+    )
+
+
 def closed_error(what):
     """What any use of a closed object raises."""
     return ValueError(f"I/O operation on closed {type(what).__name__}")

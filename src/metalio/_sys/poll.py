@@ -37,6 +37,8 @@ from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record
 from cython.cimports.metalio._sys.user_space import OPEN
 
+from metalio._sys.errors import unseen_drain_error
+
 
 @cython.final
 @cython.cclass
@@ -68,10 +70,7 @@ class PollSelector(Selector):
         if options & EXCLUSIVE:
             raise NotImplementedError("PollOpt.EXCLUSIVE needs epoll; poll(2) has nothing like it")
         if foreign and options & EDGE and not options & ONESHOT:
-            raise ValueError(
-                "poll(2) has no edge triggering, and metalio cannot see when a foreign source is drained: register it "
-                "with PollOpt.LEVEL or PollOpt.ONESHOT, or make it a metalio source (TcpStream.from_socket)"
-            )
+            raise unseen_drain_error("poll(2)")
         return 0
 
     def add(self, record):

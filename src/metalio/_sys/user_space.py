@@ -127,9 +127,7 @@ class UserSpace:
     # -- Registrations ------------------------------------------------------------------------------------------------
 
     def enter_node(self, node, record):
-        check_request(record.interest, record.options)
-        if record.options & EXCLUSIVE:
-            raise ValueError("EXCLUSIVE is for descriptors that several polls share, not for sources of user space")
+        _check(record.interest, record.options)
         if node.space != cython.cast(cython.pointer[PyObject], self):
             node.change_space(self)
         alert: cython.bint = False
@@ -161,9 +159,7 @@ class UserSpace:
         return 0
 
     def change_node(self, node, token, interest, options):
-        check_request(interest, options)
-        if options & EXCLUSIVE:
-            raise ValueError("EXCLUSIVE is for descriptors that several polls share, not for sources of user space")
+        _check(interest, options)
         alert: cython.bint = False
         error: cython.int = 0
         old = token
@@ -494,4 +490,13 @@ def _clear(node: Node) -> cython.int:
     state: cython.int = load(cython.address(node.state))
     while not swap_if(cython.address(node.state), cython.address(state), state & ~QUEUED):
         pass
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def _check(interest: cython.int, options: cython.int) -> cython.int:
+    check_request(interest, options)
+    if options & EXCLUSIVE:
+        raise ValueError("EXCLUSIVE is for descriptors that several polls share, not for sources of user space")
     return 0

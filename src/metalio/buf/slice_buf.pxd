@@ -1,5 +1,6 @@
 from cpython.buffer cimport Py_buffer
 
+from metalio._sys.sockets cimport iovec
 from metalio.base_buf cimport BaseBuf
 
 
@@ -12,6 +13,9 @@ cdef class Slice(BaseBuf):
     # Set during a transfer, for which the memory is on loan.
     cdef bint busy
     cdef Py_buffer loan
+
+    cdef Py_ssize_t lend(self, iovec *parts, int flags) except -1
+    cdef int take_back(self, Py_ssize_t count) noexcept
 
 
 cdef class SliceBuf(Slice):

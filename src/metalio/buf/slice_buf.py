@@ -53,6 +53,25 @@ class Slice(BaseBuf):
                 refuse_busy(self)
             self.at += within(count, self.size - self.at)
 
+    def lend(self, parts, flags):
+        """What is left, for a transfer that take_back() ends."""
+        with cython.critical_section(self):
+            if self.busy:
+                refuse_busy(self)
+            PyObject_GetBuffer(self.view, cython.address(self.loan), flags)
+            self.busy = True
+            parts[0].iov_base = cython.cast(cython.p_char, self.loan.buf) + self.at
+            parts[0].iov_len = self.size - self.at
+            parts[1].iov_len = 0
+            return self.size - self.at
+
+    def take_back(self, count):
+        with cython.critical_section(self):
+            PyBuffer_Release(cython.address(self.loan))
+            self.at += count
+            self.busy = False
+        return 0
+
 
 @cython.final
 @cython.cclass
@@ -73,22 +92,10 @@ class SliceBuf(Slice):
             return self.view[self.at :]
 
     def begin_drain(self, parts):
-        with cython.critical_section(self):
-            if self.busy:
-                refuse_busy(self)
-            PyObject_GetBuffer(self.view, cython.address(self.loan), PyBUF_SIMPLE)
-            self.busy = True
-            parts[0].iov_base = cython.cast(cython.p_char, self.loan.buf) + self.at
-            parts[0].iov_len = self.size - self.at
-            parts[1].iov_len = 0
-            return self.size - self.at
+        return self.lend(parts, PyBUF_SIMPLE)
 
     def end_drain(self, count):
-        with cython.critical_section(self):
-            PyBuffer_Release(cython.address(self.loan))
-            self.at += count
-            self.busy = False
-        return 0
+        return self.take_back(count)
 
     def __repr__(self):
         return f"<SliceBuf: {self.size - self.at} to read of {self.size}>"
@@ -113,22 +120,10 @@ class MutSliceBuf(Slice):
             return self.view[self.at :]
 
     def begin_fill(self, parts):
-        with cython.critical_section(self):
-            if self.busy:
-                refuse_busy(self)
-            PyObject_GetBuffer(self.view, cython.address(self.loan), PyBUF_WRITABLE)
-            self.busy = True
-            parts[0].iov_base = cython.cast(cython.p_char, self.loan.buf) + self.at
-            parts[0].iov_len = self.size - self.at
-            parts[1].iov_len = 0
-            return self.size - self.at
+        return self.lend(parts, PyBUF_WRITABLE)
 
     def end_fill(self, count):
-        with cython.critical_section(self):
-            PyBuffer_Release(cython.address(self.loan))
-            self.at += count
-            self.busy = False
-        return 0
+        return self.take_back(count)
 
     def __repr__(self):
         return f"<MutSliceBuf: room for {self.size - self.at} of {self.size}>"

@@ -79,8 +79,11 @@ cdef class MessageQueue(Link):
     cdef int dismiss(self, SendingEnd end, int state, list dismissed) except -1
     cdef int exchange(self) except -1
     cdef int drained(self) except -1
+    # How many messages there are; the lock is held.
+    cdef inline Py_ssize_t count(self) noexcept:
+        return size(<PyObject *>self.incoming) + size(<PyObject *>self.outgoing)
     cdef inline Py_ssize_t room(self) noexcept:
-        return self.bound - self.reserved - size(<PyObject *>self.incoming) - size(<PyObject *>self.outgoing)
+        return self.bound - self.reserved - self.count()
 
 
 cdef MessageQueue new_message_queue(Py_ssize_t bound)

@@ -3,11 +3,7 @@
 from types import GenericAlias
 
 import cython
-from cython.cimports.metalio.channel.link import SENT
-from cython.cimports.metalio.channel.message_queue import MessageQueue
-from cython.cimports.metalio.channel.sending_end import SendingEnd, refuse
-
-from metalio._sys.errors import closed_error
+from cython.cimports.metalio.channel.sending_end import SendingEnd, deliver
 
 
 @cython.final
@@ -30,13 +26,7 @@ class Sender(SendingEnd):
         Raises `Disconnected` if the receiver is gone, `TypeError` for `None`, `ValueError` if this sender is closed;
         `OSError` if the poll cannot be woken, and then the message waits all the same.
         """
-        if message is None:
-            raise TypeError("a message may not be None, by which try_recv() says that there is none")
-        if self.shut:
-            raise closed_error(self)
-        outcome: cython.int = cython.cast(MessageQueue, self.link).put(self, message, None)
-        if outcome != SENT:
-            refuse(self, outcome, message)
+        deliver(self, message, 0)
 
     def try_send(self, message, /):
         """The same as `send`, for programs that take either kind of sender."""

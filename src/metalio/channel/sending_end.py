@@ -2,8 +2,8 @@
 
 import cython
 from cython.cimports.cpython.ref import PyObject
-from cython.cimports.metalio.channel.link import CLOSED, FULL, alert
-from cython.cimports.metalio.channel.message_queue import Waiter
+from cython.cimports.metalio.channel.link import CLOSED, FULL, SENT, alert
+from cython.cimports.metalio.channel.message_queue import MessageQueue, Waiter
 
 from metalio._sys.errors import closed_error
 from metalio.channel.errors import Disconnected, Full
@@ -85,6 +85,22 @@ class SendingEnd:
         self.shut = False
         link.senders += 1
         return 0
+
+
+def deliver(end, message, timeout):
+    if message is None:
+        raise TypeError("a message may not be None, by which try_recv() says that there is none")
+    # What was never finished is shut, and has no link.
+    if end.shut:
+        raise closed_error(end)
+    outcome: cython.int
+    if timeout == 0:
+        outcome = cython.cast(MessageQueue, end.link).put(end, message, None)
+    else:
+        outcome = cython.cast(MessageQueue, end.link).put_waiting(end, message, timeout)
+    if outcome != SENT:
+        refuse(end, outcome, message)
+    return 0
 
 
 def refuse(end, outcome, message):

@@ -3,7 +3,7 @@ from metalio.channel.sending_end cimport SendingEnd
 
 
 cdef class SyncSender(SendingEnd):
-    cdef int put(self, object message, double timeout) except -1
+    pass
 
 
 cdef SyncSender new_sync_sender(Link link)

@@ -3,11 +3,7 @@
 from types import GenericAlias
 
 import cython
-from cython.cimports.metalio.channel.link import FULL, SENT
-from cython.cimports.metalio.channel.message_queue import MessageQueue
-from cython.cimports.metalio.channel.sending_end import SendingEnd, refuse
-
-from metalio._sys.errors import closed_error
+from cython.cimports.metalio.channel.sending_end import SendingEnd, deliver
 
 
 @cython.final
@@ -39,27 +35,14 @@ class SyncSender(SendingEnd):
             limit = timeout
             if not limit >= 0:
                 raise ValueError(f"a timeout is a number of seconds from 0 on, or None: {timeout!r}")
-        self.put(message, limit)
+        deliver(self, message, limit)
 
     def try_send(self, message, /):
         """Send a message if there is room and nobody waits for it; raises `Full` if not, and else what `send` does.
 
         From any thread, and from a signal handler.
         """
-        self.put(message, 0)
-
-    def put(self, message, timeout):
-        if message is None:
-            raise TypeError("a message may not be None, by which try_recv() says that there is none")
-        if self.shut:
-            raise closed_error(self)
-        queue: MessageQueue = cython.cast(MessageQueue, self.link)
-        outcome: cython.int = queue.put(self, message, None)
-        if outcome == FULL and timeout != 0:
-            outcome = queue.put_waiting(self, message, timeout)
-        if outcome != SENT:
-            refuse(self, outcome, message)
-        return 0
+        deliver(self, message, 0)
 
 
 def new_sync_sender(link):

@@ -8,7 +8,7 @@ from cython.cimports.cpython.ref import Py_DECREF, PyObject
 from cython.cimports.metalio._sys.bits import FAILED, HANGUP, READ_CLOSED, READABLE, WRITABLE, WRITE_CLOSED
 from cython.cimports.metalio._sys.native import Section, claim, lock, release, take_over, unlock
 from cython.cimports.metalio._sys.user_space import FORKED
-from cython.cimports.metalio.channel.message_queue import MessageQueue, size
+from cython.cimports.metalio.channel.message_queue import MessageQueue
 from cython.cimports.metalio.event import Event
 from cython.cimports.metalio.event_loop.callbacks import Callbacks, callbacks_of
 from cython.cimports.metalio.event_loop.loop_sender import new_loop_sender
@@ -45,8 +45,7 @@ def _messages(queue: MessageQueue) -> cython.Py_ssize_t:
     count: cython.Py_ssize_t = 0
     section: Section
     lock(cython.address(section), queue)
-    count = size(cython.cast(cython.pointer[PyObject], queue.incoming))
-    count += size(cython.cast(cython.pointer[PyObject], queue.outgoing))
+    count = queue.count()
     unlock(cython.address(section))
     return count
 

@@ -3,9 +3,7 @@
 from types import GenericAlias
 
 import cython
-from cython.cimports.metalio.channel.link import SENT
-from cython.cimports.metalio.channel.message_queue import MessageQueue
-from cython.cimports.metalio.channel.sending_end import SendingEnd, refuse
+from cython.cimports.metalio.channel.sending_end import SendingEnd, deliver
 
 
 @cython.final
@@ -26,11 +24,7 @@ class LoopSender(SendingEnd):
         `metalio.channel.Disconnected` if the loop is closed, both with the `message`; `ValueError` if this sender is
         closed.
         """
-        if message is None:
-            raise TypeError("a message may not be None")
-        outcome: cython.int = cython.cast(MessageQueue, self.link).put(self, message, None)
-        if outcome != SENT:
-            refuse(self, outcome, message)
+        deliver(self, message, 0)
 
 
 def new_loop_sender(queue):
