@@ -6,7 +6,23 @@ its contenders, functions that return the figure: metalio, its peers, and the sa
 
 from importlib import import_module
 
-NAMES = ("ring", "ready", "alloc", "churn", "convoy", "wake", "channel", "timers", "dispatch", "selector")
+NAMES = (
+    "ring",
+    "ready",
+    "alloc",
+    "convoy",
+    "echo",
+    "churn",
+    "wake",
+    "channel",
+    "timers",
+    "dispatch",
+    "udp",
+    "memory",
+    "scale",
+    "threads",
+    "selector",
+)
 
 
 def load(name):

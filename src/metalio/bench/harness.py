@@ -10,10 +10,10 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from metalio.bench import load, native, stats
-from metalio.bench.case import Case, Unavailable
+from metalio.bench.case import Case, Figure, Unavailable
 
 # The longest that one contender may take for one round.
 SECONDS = 90
@@ -30,6 +30,31 @@ class Result:
     details: dict[str, str] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    # What was told besides, a result for each of the case's other metrics.
+    others: "dict[str, Result]" = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name, metric in self.case.others.items():
+            case = replace(
+                self.case,
+                title=f"{self.case.title}, {name}",
+                unit=metric.unit,
+                higher_is_better=metric.higher_is_better,
+                others={},
+            )
+            self.others[name] = Result(self.benchmark, case, self.params)
+
+    def add(self, contender, figure):
+        self.samples.setdefault(contender, []).append(figure.value)
+        self.details[contender] = figure.detail
+        for name, other in self.others.items():
+            other.add(contender, Figure(figure.others[name]))
+
+    def fail(self, contender, reason):
+        """Forget what a contender came to before it failed."""
+        for result in (self, *self.others.values()):
+            result.failed[contender] = reason
+            result.samples.pop(contender, None)
 
     @property
     def title(self):
@@ -49,7 +74,7 @@ class WorkerFailed(Exception):
 
 
 def run_worker(benchmark, index, contender, params, seconds=SECONDS):
-    """Run one contender of the case at `index` once, in a fresh process: its figure, and what it says of it."""
+    """Run one contender of the case at `index` once, in a fresh process: its `Figure`."""
     command = [sys.executable, "-m", "metalio.bench.worker", benchmark, str(index), contender, json.dumps(params)]
     with subprocess.Popen(
         command,
@@ -73,7 +98,7 @@ def run_worker(benchmark, index, contender, params, seconds=SECONDS):
     answer = json.loads(output)
     if "unavailable" in answer:
         raise Unavailable(answer["unavailable"])
-    return answer["value"], answer["detail"]
+    return Figure(**answer)
 
 
 def end(process):
@@ -94,15 +119,13 @@ def run_round(result, index, contenders, progress):
             continue
         progress(contender)
         try:
-            value, detail = run_worker(result.benchmark, index, contender, result.params)
+            figure = run_worker(result.benchmark, index, contender, result.params)
         except Unavailable as error:
             result.unavailable[contender] = str(error)
         except WorkerFailed as error:
-            result.failed[contender] = str(error)
-            result.samples.pop(contender, None)
+            result.fail(contender, str(error))
         else:
-            result.samples.setdefault(contender, []).append(value)
-            result.details[contender] = detail
+            result.add(contender, figure)
 
 
 def run(name, *, rounds=5, quick=False, progress=lambda text: None):

@@ -57,8 +57,13 @@ def build(name):
 
 
 def run(name, *arguments):
-    """Run a program, which is bounded in time by itself, and return the least of the numbers that it prints."""
+    """The least of the numbers that a program prints."""
+    return min(lines(name, *arguments))
+
+
+def lines(name, *arguments):
+    """Run a program, which is bounded in time by itself, and return the numbers that it prints."""
     done = subprocess.run([build(name), *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr.strip() or f'exit status {done.returncode}'}")
-    return min(map(float, done.stdout.split()))
+    return [float(number) for number in done.stdout.split()]

@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from metalio import __version__
 from metalio.bench import stats
 
-HEADINGS = ("contender", "median", "spread", "ratio", "")
+# Before and after the columns of the other metrics.
+HEADINGS = ("contender", "median", "spread", "ratio")
 
 
 def environment():
@@ -24,7 +25,7 @@ def environment():
         "processors": os.cpu_count(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "metalio": __version__,
-        "uvloop": installed("uvloop"),
+        **{name: installed(name) for name in ("uvloop", "gevent", "trio", "tornado")},
     }
 
 
@@ -51,23 +52,36 @@ def number(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 10 else f"{value:.1f}"
 
 
+def ratio(summary):
+    return "" if summary.ratio is None else f"{summary.ratio:.2f}"
+
+
+def headings(result):
+    return *HEADINGS, *result.others, ""
+
+
 def rows(result):
-    """A row of strings under the `HEADINGS` for each contender, with the reason where there is no figure."""
+    """A row of strings under the `headings` for each contender, with the reason where there is no figure."""
     summaries = result.summaries
+    others = [other.summaries for other in result.others.values()]
     for name in result.case.contenders:
         if (summary := summaries.get(name)) is not None:
-            ratio = "" if summary.ratio is None else f"{summary.ratio:.2f}"
-            yield name, number(summary.median), f"{summary.spread:.0%}", ratio, result.details.get(name, "")
+            more = [f"{number(other[name].median)} ({ratio(other[name])})" for other in others]
+            spread = f"{summary.spread:.0%}"
+            yield name, number(summary.median), spread, ratio(summary), *more, result.details.get(name, "")
         else:
             reason = result.failed.get(name) or result.unavailable.get(name, "not run")
-            yield name, "failed" if name in result.failed else "-", "", "", reason
+            yield name, "failed" if name in result.failed else "-", "", "", *([""] * len(others)), reason
 
 
 def caption(result):
+    """What the columns mean."""
     better = "higher" if result.case.higher_is_better else "lower"
     text = f"{result.case.unit}, {better} is better"
     if any(summary.ratio is not None for summary in result.summaries.values()):
         text += f"; ratio: cost in units of {stats.baseline_of(result.samples)}'s"
+    for name, other in result.others.items():
+        text += f"; {name}: {other.case.unit}" + (" (ratio)" if other.samples else "")
     return text
 
 
@@ -81,11 +95,15 @@ def show(result):
         return
     table = Table()
     lines = list(rows(result))
-    for index, heading in enumerate(HEADINGS if any(line[-1] for line in lines) else HEADINGS[:-1]):
-        table.add_column(heading, justify="right" if 0 < index < 4 else "left", no_wrap=index < 4)
+    names = headings(result)
+    last = len(names) - 1
+    for index, heading in enumerate(names if any(line[-1] for line in lines) else names[:-1]):
+        table.add_column(heading, justify="right" if 0 < index < last else "left", no_wrap=index < last)
     for row in lines:
         table.add_row(*row[: len(table.columns)], style="bold" if row[0] == stats.REFERENCE else None)
     console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 140
     console.print(result.title, style="bold")
     console.print(table)
     console.print(caption(result), style="italic")
@@ -96,8 +114,8 @@ def show(result):
 
 def show_plain(result):
     print(result.title)
-    lines = [HEADINGS, *rows(result)]
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    lines = [headings(result), *rows(result)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
     for name, *figures, detail in lines:
         cells = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(figures, widths[1:], strict=True))]
         print("  ".join([*cells, detail]).rstrip())
@@ -135,4 +153,5 @@ def of_case(result):
         "unavailable": result.unavailable,
         "failed": result.failed,
         "warnings": result.warnings,
+        "others": {name: of_case(other) for name, other in result.others.items()},
     }

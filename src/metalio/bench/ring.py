@@ -6,7 +6,7 @@ is: the bytes would run together otherwise, and the ring would have fewer and fe
 
 import select
 import selectors
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 
 from metalio import Events, Interest, Poll
@@ -14,13 +14,21 @@ from metalio.bench.case import Case
 from metalio.bench.common import LAPS, LOOPS, closing_all, new_epoll, ns_each, socket_pairs
 from metalio.bench.native import run as run_native
 from metalio.net import UnixStream
+from metalio.unix import SourceFd
 
 
 def c(pairs, active, events):
     return run_native("ring", pairs, active, events, LAPS)
 
 
-def metalio(pairs, active, events):
+# -- Rings ------------------------------------------------------------------------------------------------------------
+#
+# Each is a context manager, of a function that has at least so many events and returns how many there were, and one
+# that watches a descriptor with which nothing happens.
+
+
+@contextmanager
+def metalio(pairs, active):
     with Poll() as poll, closing_all([]) as ends:
         for _ in range(pairs):
             ends.extend(UnixStream.pair())
@@ -45,12 +53,12 @@ def metalio(pairs, active, events):
                             write(b"e")
             return done
 
-        figure = ns_each(run, events)
+        yield run, lambda fd: poll.registry.register(SourceFd(fd), fd, Interest.READABLE)
         verify(active, (reader.read(64) for reader in readers))
-        return figure
 
 
-def epoll(pairs, active, events):
+@contextmanager
+def epoll(pairs, active):
     with new_epoll() as epoll, socket_pairs(pairs) as ends:
         table = {}
         for (reader, _), (_, following) in zip(ends, ends[1:] + ends[:1], strict=True):
@@ -72,12 +80,12 @@ def epoll(pairs, active, events):
                             send(b"e")
             return done
 
-        figure = ns_each(run, events)
+        yield run, lambda fd: epoll.register(fd, readable)
         verify_sockets(active, ends)
-        return figure
 
 
-def standard_selectors(pairs, active, events):
+@contextmanager
+def standard_selectors(pairs, active):
     with selectors.DefaultSelector() as selector, socket_pairs(pairs) as ends:
         for (reader, _), (_, following) in zip(ends, ends[1:] + ends[:1], strict=True):
             selector.register(reader, selectors.EVENT_READ, (reader.recv, following.send))
@@ -97,14 +105,15 @@ def standard_selectors(pairs, active, events):
                             send(b"e")
             return done
 
-        figure = ns_each(run, events)
+        yield run, lambda fd: selector.register(fd, readable)
         verify_sockets(active, ends)
-        return figure
 
 
-def event_loop(new_loop, pairs, active, events):
+@contextmanager
+def event_loop(new_loop, pairs, active):
     with closing(new_loop()) as loop, socket_pairs(pairs) as ends:
         laps = 0
+        idle = []
 
         def pass_on(recv, send):
             if recv(1):
@@ -130,11 +139,22 @@ def event_loop(new_loop, pairs, active, events):
             loop.run_forever()
             return passes * pairs
 
-        figure = ns_each(run, events)
-        for reader, _ in ends:
+        def watch(fd):
+            idle.append(fd)
+            loop.add_reader(fd, int)
+
+        yield run, watch
+        for reader in (*(reader for reader, _ in ends), *idle):
             loop.remove_reader(reader)
         verify_sockets(active, ends)
-        return figure
+
+
+RINGS = {
+    "metalio": metalio,
+    "select.epoll": epoll,
+    "selectors": standard_selectors,
+    **{name: partial(event_loop, new_loop) for name, new_loop in LOOPS.items()},
+}
 
 
 def start(writes, active):
@@ -161,17 +181,16 @@ def verify(active, received):
         raise RuntimeError(f"{found} bytes in the ring instead of {active}")
 
 
+def measured(ring, pairs, active, events):
+    with ring(pairs, active) as (run, _):
+        return ns_each(run, events)
+
+
 CASES = (
     Case(
         title="100 socket pairs, 100 active",
         unit="ns/event",
-        contenders={
-            "C": c,
-            "metalio": metalio,
-            "select.epoll": epoll,
-            "selectors": standard_selectors,
-            **{name: partial(event_loop, new_loop) for name, new_loop in LOOPS.items()},
-        },
+        contenders={"C": c, **{name: partial(measured, ring) for name, ring in RINGS.items()}},
         params={"pairs": 100, "active": 100, "events": 50_000},
         quick={"events": 10_000},
     ),

@@ -14,7 +14,9 @@ from time import process_time_ns
 
 from metalio.bench.case import Case
 from metalio.bench.common import LOOPS, ns_each, socket_pairs
-from metalio.bench.convoy import LOAD, QUICK, Echo, protocol, streams
+from metalio.bench.convoy import LOAD, QUICK
+from metalio.bench.echo_load import OTHERS, Load
+from metalio.bench.servers import Echo, protocol, streams
 from metalio.selectors import MetalSelector, new_event_loop
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -193,22 +195,17 @@ def echo_by_turns(connections):
 
 
 def echo(server, name):
-    return (
-        Case(
-            title=f"asyncio, echo of 1 KiB by a {name}, 50 connections",
-            unit="echo/s",
-            contenders=below_asyncio(server),
-            params=LOAD,
-            quick=QUICK,
-            higher_is_better=True,
-        ),
-        Case(
-            title=f"asyncio, echo of 1 KiB by a {name}, 50 connections, processor time",
-            unit="ns of the server's processor time/echo",
-            contenders=below_asyncio(server),
-            params={**LOAD, "processor": 1},
-            quick=QUICK,
-        ),
+    def serve(new_loop, **load):
+        return server(new_loop, Load(**load))
+
+    return Case(
+        title=f"asyncio, echo of 1 KiB by a {name}, 50 connections",
+        unit="echo/s",
+        contenders=below_asyncio(serve),
+        params={**LOAD, "connections": 50},
+        quick=QUICK,
+        higher_is_better=True,
+        others=OTHERS,
     )
 
 
@@ -230,6 +227,6 @@ CASES = (
     ),
     echo_by_turns(1),
     echo_by_turns(50),
-    *echo(protocol, "protocol"),
-    *echo(streams, "stream"),
+    echo(protocol, "protocol"),
+    echo(streams, "stream"),
 )

@@ -6,6 +6,7 @@ figure, or why there can be none here.
 
 import json
 import sys
+from dataclasses import asdict
 
 from metalio.bench import load
 from metalio.bench.case import Figure, Unavailable
@@ -31,7 +32,7 @@ def main(benchmark, case, contender, params):
         return
     if not isinstance(figure, Figure):
         figure = Figure(figure)
-    print(json.dumps({"value": figure.value, "detail": figure.detail}))
+    print(json.dumps(asdict(figure)))
 
 
 if __name__ == "__main__":

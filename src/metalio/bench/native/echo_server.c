@@ -1,4 +1,4 @@
-/* An echo server over TCP on raw epoll: the limit of the convoy benchmark.
+/* An echo server over TCP on raw epoll: the limit of the benchmarks of echoes.
  *
  *     echo_server CONNECTIONS
  *
@@ -12,21 +12,49 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+struct connection {
+    int stream;
+    /* What the socket had no room for. */
+    long begin, end;
+    char *rest;
+};
+
 static char buffer[65536];
 
-/* Echo until a read is short or would block, or `ended`, until the end.  Whether the connection is still open. */
-static int echo(int stream, int ended)
+static long send_some(int stream, const char *data, long size)
 {
+    long put = send(stream, data, (size_t)size, MSG_NOSIGNAL);
+    if (put < 0 && errno == EAGAIN)
+        return 0;
+    return check(put, "send");
+}
+
+/* Echo until a read is short or would block, or `ended`, until the end.  Whether the connection is still open. */
+static int echo(struct connection *connection, int ended)
+{
+    if (connection->begin < connection->end) {
+        long left = connection->end - connection->begin;
+        long put = send_some(connection->stream, connection->rest + connection->begin, left);
+        connection->begin += put;
+        if (put < left)
+            return 1;
+    }
     for (;;) {
-        long got = recv(stream, buffer, sizeof buffer, 0);
+        long got = recv(connection->stream, buffer, sizeof buffer, 0);
         if (got == 0)
             return 0;
         if (got < 0 && errno == EAGAIN)
             return 1;
         check(got, "recv");
-        /* The client waits for each message: a socket's buffer always has room for it. */
-        if (send(stream, buffer, (size_t)got, MSG_NOSIGNAL) != got)
-            fail("send");
+        long put = send_some(connection->stream, buffer, got);
+        if (put < got) {
+            if (connection->rest == NULL)
+                connection->rest = array(1, sizeof buffer);
+            memcpy(connection->rest, buffer + put, (size_t)(got - put));
+            connection->begin = 0;
+            connection->end = got - put;
+            return 1;
+        }
         if (got < (long)sizeof buffer && !ended)
             return 1;
     }
@@ -44,7 +72,7 @@ int main(int argc, char **argv)
     check(bind(listener, (struct sockaddr *)&address, length), "bind");
     check(listen(listener, (int)connections), "listen");
     check(getsockname(listener, (struct sockaddr *)&address, &length), "getsockname");
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = listener};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
     check(epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event), "epoll_ctl");
     printf("%d\n", ntohs(address.sin_port));
     fflush(stdout);
@@ -53,10 +81,12 @@ int main(int argc, char **argv)
         struct epoll_event batch[BATCH];
         long count = check(epoll_wait(epoll, batch, BATCH, -1), "epoll_wait");
         for (long i = 0; i < count; i++) {
-            int ready = batch[i].data.fd;
-            if (ready != listener) {
-                if (!echo(ready, (batch[i].events & (EPOLLRDHUP | EPOLLHUP)) != 0)) {
-                    close(ready);
+            struct connection *connection = batch[i].data.ptr;
+            if (connection != NULL) {
+                if (!echo(connection, (batch[i].events & (EPOLLRDHUP | EPOLLHUP)) != 0)) {
+                    close(connection->stream);
+                    free(connection->rest);
+                    free(connection);
                     connections--;
                 }
                 continue;
@@ -67,7 +97,10 @@ int main(int argc, char **argv)
                     break;
                 int on = 1;
                 check(setsockopt(stream, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "setsockopt");
-                event.data.fd = stream;
+                connection = array(1, sizeof *connection);
+                connection->stream = stream;
+                event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+                event.data.ptr = connection;
                 check(epoll_ctl(epoll, EPOLL_CTL_ADD, stream, &event), "epoll_ctl");
             }
             if (errno != EAGAIN)
