@@ -41,7 +41,6 @@ def metalio(load):
 
         def serve():
             batch = Events()
-            streams = set()
             stalled = {}
             left = load.connections
             while left:
@@ -52,7 +51,7 @@ def metalio(load):
                         while (accepted := listener.accept()) is not None:
                             stream, _ = accepted
                             stream.nodelay = True
-                            streams.add(stream)
+                            # As its own token it lives as long as it is registered.
                             registry.register(stream, stream, both)
                         continue
                     if stalled and (rest := stalled.pop(stream, None)):
@@ -63,7 +62,6 @@ def metalio(load):
                     while (data := stream.read(SIZE)) is not None:
                         if not data:
                             stream.close()
-                            streams.remove(stream)
                             left -= 1
                             break
                         sent = stream.write(data)
