@@ -5,15 +5,15 @@ from metalio.own_source cimport OwnSource
 
 
 cdef class IoSource(OwnSource):
+    # Negative when it is closed: -1, or -2 less the descriptor that the last of its users has still to close.
     cdef int fd
-    # How many calls use the descriptor without the GIL; then closing it is left to the last of them.
+    # How many calls use the descriptor without the GIL.
     cdef int users
-    cdef int doomed
-    # Whether closing may take its time (SO_LINGER).
-    cdef bint lingers
     # Errors that came after some bytes had been moved, for the next call: reading, and writing.
-    cdef int deferred
-    cdef int deferred_out
+    cdef short deferred
+    cdef short deferred_out
+    # Whether closing may take its time (SO_LINGER).
+    cdef unsigned char lingers
 
     cdef int adopt(self, int fd) except -1
     cdef int surrender(self) except -2

@@ -6,7 +6,7 @@ import cython
 from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOMEM, EOPNOTSUPP
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.sockets import close_socket
-from cython.cimports.metalio._sys.table import Record, new_record
+from cython.cimports.metalio._sys.table import is_edge, new_record, Record
 from cython.cimports.metalio.own_source import OwnSource
 
 from metalio._sys.errors import closed_error, os_error
@@ -22,7 +22,7 @@ class IoSource(OwnSource):
     """
 
     def __cinit__(self):
-        self.fd = self.doomed = -1
+        self.fd = -1
 
     def __dealloc__(self):
         # For a subclass whose finaliser forgot this one's.
@@ -60,7 +60,7 @@ class IoSource(OwnSource):
         with cython.critical_section(self):
             fd = self.surrender()
             if self.users and fd >= 0:
-                self.doomed = fd
+                self.fd = -2 - fd
                 fd = -1
         if fd >= 0:
             self.close_descriptor(fd)
@@ -81,10 +81,12 @@ class IoSource(OwnSource):
 
     def surrender(self):
         """End the registration, and give up the descriptor, which is returned; -1 if there is none."""
-        fd: cython.int = self.fd
+        fd: cython.int = -1
         record: Record = self.record
         selector: Selector = self.selector
-        self.fd = -1
+        if self.fd >= 0:
+            fd = self.fd
+            self.fd = -1
         self.record = None
         self.selector = None
         if record is not None:
@@ -140,7 +142,7 @@ class IoSource(OwnSource):
     def renew_exhausted(self, error, directions):
         """After an error that passes and lost nothing: what is waiting has to be reported again."""
         record: Record = self.record
-        if record is not None and error in (EMFILE, ENFILE, ENOBUFS, ENOMEM) and record.edge():
+        if record is not None and error in (EMFILE, ENFILE, ENOBUFS, ENOMEM) and is_edge(record):
             self.renew(directions)
         return 0
 
@@ -159,9 +161,9 @@ class IoSource(OwnSource):
 
     def unpin(self):
         self.users -= 1
-        if self.users == 0 and self.doomed >= 0:
-            fd: cython.int = self.doomed
-            self.doomed = -1
+        if self.users == 0 and self.fd < -1:
+            fd: cython.int = -2 - self.fd
+            self.fd = -1
             self.close_descriptor(fd)
         return 0
 

@@ -23,7 +23,7 @@ from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.libc.math import ceil
 from cython.cimports.metalio._sys.bits import LEVEL, READ_CLOSED, READABLE, WRITABLE
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record, Table, new_record
+from cython.cimports.metalio._sys.table import new_record, Record, Table, take_token
 from cython.cimports.metalio._sys.user_space import FORKED, OPEN
 from cython.cimports.metalio.events import Events, Ready
 
@@ -239,7 +239,7 @@ class SelectorBase:
         asleep: cython.bint = False
         with cython.critical_section(selector.table):
             if record.live:
-                before = record.take_token()
+                before = take_token(record)
                 record.token = pair
                 selector.table.note(record)
                 asleep = selector.sleepers != 0
@@ -265,7 +265,7 @@ class SelectorBase:
         with cython.critical_section(selector.table):
             if selector.state == OPEN and record.live and selector.modify(record) == ENOENT:
                 selector.table.drop(record)
-                fresh.token = record.take_token()
+                fresh.token = take_token(record)
                 place(selector, fresh)
         return 0
 
@@ -408,7 +408,7 @@ def place(selector, record):
         selector.add(record)
         displaced = selector.table.put(record)
     if displaced is not None:
-        displaced.take_token()
+        take_token(displaced)
     return 0
 
 

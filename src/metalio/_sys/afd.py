@@ -47,7 +47,7 @@ from cython.cimports.metalio._sys.bits import (
     WRITABLE,
 )
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record
+from cython.cimports.metalio._sys.table import is_edge, Record
 from cython.cimports.metalio._sys.user_space import OPEN
 from cython.cimports.metalio._sys.windows import (
     AFD_ABORT,
@@ -170,7 +170,7 @@ class AfdSelector(Selector):
         """Have a request under way for what a record is armed for, and for nothing else."""
         index: cython.int = cython.cast(cython.int, record.position)
         operation: cython.pointer[Operation] = self.operation(index)
-        record.renew_short = record.renew_blocked = record.edge()
+        record.renew_short = record.renew_blocked = is_edge(record)
         mask: uint32_t = 0
         if not record.spent and not record.hung:
             # What comes unasked.

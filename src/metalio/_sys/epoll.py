@@ -42,7 +42,7 @@ from cython.cimports.metalio._sys.linux import (
     set_timer,
 )
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record, Slot
+from cython.cimports.metalio._sys.table import is_edge, Record, Slot
 from cython.cimports.metalio._sys.user_space import OPEN
 from cython.cimports.metalio.events import Events, Ready
 from cython.cimports.posix.unistd import close
@@ -104,7 +104,7 @@ class EpollSelector(Selector):
             mask |= EPOLLEXCLUSIVE
         elif mask & READABLE:
             mask |= EPOLLRDHUP
-            if not record.foreign and record.edge():
+            if not record.foreign and is_edge(record):
                 mask |= PRIORITY
         if record.options & EDGE:
             mask |= EPOLLET
@@ -185,7 +185,7 @@ class EpollSelector(Selector):
             ready: cython.int = cython.cast(cython.int, raw[index].events)
             if key < known and slots[key].generation == generation:
                 if ready & slots[key].special:
-                    ready = self.review(cython.cast(Record, slots[key].record), ready)
+                    ready = self.review(cython.cast(Record, self.table.records[key]), ready)
                     if ready == 0:
                         continue
                 elif cython.cast(cython.p_void, entry) == cython.cast(cython.p_void, raw + index):

@@ -47,7 +47,7 @@ from cython.cimports.metalio._sys.bits import (
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.file_id import FileId, identify
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record, Slot
+from cython.cimports.metalio._sys.table import is_edge, Record, Slot
 from cython.cimports.metalio._sys.user_space import FORKED, OPEN
 from cython.cimports.metalio.events import Ready
 from cython.cimports.posix.unistd import close
@@ -184,7 +184,7 @@ class KqueueSelector(Selector):
 
     def wanted(self, record):
         filters: cython.int = record.interest & (READABLE | WRITABLE | PRIORITY)
-        if filters & READABLE and not record.foreign and record.edge() and EVFILT_EXCEPT < MISSING:
+        if filters & READABLE and not record.foreign and is_edge(record) and EVFILT_EXCEPT < MISSING:
             filters |= PRIORITY
         return filters
 
@@ -308,7 +308,7 @@ class KqueueSelector(Selector):
                 events.count += self.add_wake(events.entries + events.count)
                 continue
             if generation and key < known and slots[key].generation == generation:
-                self.store(events, cython.cast(Record, slots[key].record), event)
+                self.store(events, cython.cast(Record, self.table.records[key]), event)
             elif exact:
                 self.silence(event)
         return 0

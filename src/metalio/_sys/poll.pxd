@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t
 
 from metalio._sys.bell cimport Bell
+from metalio._sys.file_id cimport FileId
 from metalio._sys.selector cimport Selector
 from metalio._sys.table cimport Record
 from metalio.events cimport Events
@@ -48,9 +49,11 @@ cdef extern from *:
 
 cdef class PollSelector(Selector):
     cdef Bell bell
-    # Two arrays side by side, the first for the kernel; the bell has the first place.
+    # Arrays side by side, the first for the kernel; the bell has the first place.
     cdef pollfd *fds
     cdef uint32_t *generations
+    # Which files they are, beside them.
+    cdef FileId *files
     cdef Py_ssize_t count
     cdef Py_ssize_t space
     # Where the next collect() begins, so that the last ones have their turn when not all fit.

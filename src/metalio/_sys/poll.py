@@ -34,7 +34,7 @@ from cython.cimports.metalio._sys.bits import (
 )
 from cython.cimports.metalio._sys.file_id import FileId, identify
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record
+from cython.cimports.metalio._sys.table import is_edge, Record
 from cython.cimports.metalio._sys.user_space import OPEN
 
 from metalio._sys.errors import unseen_drain_error
@@ -61,6 +61,7 @@ class PollSelector(Selector):
     def __dealloc__(self):
         PyMem_RawFree(self.fds)
         PyMem_RawFree(self.generations)
+        PyMem_RawFree(self.files)
 
     # -- Registrations ------------------------------------------------------------------------------------------------
 
@@ -82,8 +83,6 @@ class PollSelector(Selector):
             return EPERM
         if record.fd == self.wake_key:
             return EEXIST
-        record.device = file.device
-        record.inode = file.inode
         present: Record = self.table.at(record.fd)
         if present is not None:
             if self.same_file(present):
@@ -91,9 +90,10 @@ class PollSelector(Selector):
             self.renounce(present)
         if self.count == self.space:
             self.grow()
-        record.position = self.count
+        record.position = cython.cast(cython.int, self.count)
         self.count += 1
         self.fds[record.position].revents = 0
+        self.files[record.position] = file
         return self.ask(record)
 
     def modify(self, record):
@@ -124,7 +124,7 @@ class PollSelector(Selector):
     def ask(self, record):
         """Tell the array what a record is armed for, and those who sleep on a copy of it."""
         place: cython.pointer[pollfd] = cython.address(self.fds[record.position])
-        record.renew_short = record.renew_blocked = record.edge()
+        record.renew_short = record.renew_blocked = is_edge(record)
         # poll(2) passes over negative descriptors.  One that is asked for nothing still reports errors and hang-ups.
         mute: cython.bint = record.spent or record.hung
         place.fd = -1 - record.fd if mute else record.fd
@@ -141,7 +141,7 @@ class PollSelector(Selector):
     def renounce(self, record):
         """Give up a record's place, to the last one."""
         last: cython.Py_ssize_t = self.count - 1
-        position: cython.Py_ssize_t = record.position
+        position: cython.int = record.position
         if position <= 0:
             return 0
         record.position = 0
@@ -149,6 +149,7 @@ class PollSelector(Selector):
         if position != last:
             self.fds[position] = self.fds[last]
             self.generations[position] = self.generations[last]
+            self.files[position] = self.files[last]
             fd: cython.int = self.fds[last].fd
             moved: Record = self.table.at(fd if fd >= 0 else -1 - fd)
             if moved is not None:
@@ -165,15 +166,21 @@ class PollSelector(Selector):
         if generations == cython.NULL:
             raise MemoryError
         self.generations = cython.cast(cython.pointer[uint32_t], generations)
+        files: cython.p_void = PyMem_RawRealloc(self.files, space * cython.sizeof(FileId))
+        if files == cython.NULL:
+            raise MemoryError
+        self.files = cython.cast(cython.pointer[FileId], files)
         self.space = space
         return 0
 
     def same_file(self, record):
         file: FileId
+        known: cython.pointer[FileId] = cython.address(self.files[record.position])
         return (
-            identify(record.fd, cython.address(file)) == 0
-            and file.device == record.device
-            and file.inode == record.inode
+            record.position > 0
+            and identify(record.fd, cython.address(file)) == 0
+            and file.device == known.device
+            and file.inode == known.inode
         )
 
     # -- Waiting ------------------------------------------------------------------------------------------------------

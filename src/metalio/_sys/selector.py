@@ -17,7 +17,7 @@ from cython.cimports.libc.stdint import INT64_MAX
 from cython.cimports.metalio._sys.bits import READABLE
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import claim, exchange, release
-from cython.cimports.metalio._sys.table import Record, check_request
+from cython.cimports.metalio._sys.table import check_request, Record, take_token
 from cython.cimports.metalio._sys.user_space import CLOSED, FORKED, OPEN, UserSpace
 
 from metalio._sys.errors import os_error, registration_error
@@ -119,7 +119,7 @@ class Selector(UserSpace):
         if error:
             raise registration_error(error)
         if displaced is not None:
-            displaced.take_token()
+            take_token(displaced)
         return 0
 
     def change(self, record, token, interest, options):
@@ -142,13 +142,13 @@ class Selector(UserSpace):
                 error = self.modify(record)
                 if error == 0:
                     record.spent = False
-                    old = record.take_token()
+                    old = take_token(record)
                     record.token = token
                     self.table.note(record)
                     self.table.departures += 1
                 elif error == ENOENT:
                     self.table.drop(record)
-                    old = record.take_token()
+                    old = take_token(record)
                 else:
                     record.interest = record.armed = old_interest
                     record.options = old_options
@@ -163,7 +163,7 @@ class Selector(UserSpace):
         with cython.critical_section(self.table):
             if record.live:
                 self.table.drop(record)
-                token = record.take_token()
+                token = take_token(record)
                 error = self.remove(record) if self.state == OPEN else 0
         if error and not forgiving:
             raise registration_error(error)
@@ -182,7 +182,7 @@ class Selector(UserSpace):
             self.waker = record
             exchange(cython.address(self.wake_pending), 0)
         if displaced is not None:
-            displaced.take_token()
+            take_token(displaced)
         return 0
 
     def detach_waker(self, record):
@@ -192,7 +192,7 @@ class Selector(UserSpace):
                 self.waker = None
                 if record.live:
                     self.table.drop(record)
-                token = record.take_token()
+                token = take_token(record)
         return 0
 
     def wake(self):
@@ -386,7 +386,7 @@ class Selector(UserSpace):
                     self.last_one_out()
         for entry in records:
             if isinstance(entry, Record):
-                cython.cast(Record, entry).take_token()
+                take_token(cython.cast(Record, entry))
         return 0
 
     def last_one_out(self):

@@ -1,36 +1,34 @@
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from metalio._sys.bits cimport EDGE, ONESHOT
 
+
+# As small as it gets, and without methods, for which it would have to carry a pointer: there is one a connection.
 cdef class Record:
     cdef object token
     # The descriptor; on Windows what key_of() makes of the handle.
     cdef int fd
     cdef uint32_t generation
-    cdef int interest
-    cdef int options
-    # What the kernel is still to be asked for: the interest, less what an emulated edge has already reported.
-    cdef int armed
-    cdef bint live
-    # A oneshot registration whose one event was delivered.
-    cdef bint spent
-    # An emulated edge has reported an error or a hang-up, which poll(2) would repeat for ever.
-    cdef bint hung
-    # Whether the source has to tell the selector of a short transfer, or of one that would block.
-    cdef bint renew_short
-    cdef bint renew_blocked
-    cdef bint foreign
     # Where poll(2) has it in its array; or where kqueue has stored its last event.
-    cdef Py_ssize_t position
+    cdef int position
     # Which filters of kqueue it has, and how they are triggered.
-    cdef int filters
-    cdef int flags
-    # Which file it was, where the kernel keeps no account of it.
-    cdef uint64_t device
-    cdef uint64_t inode
-
-    cdef bint edge(self) noexcept
-    cdef object take_token(self)
+    cdef unsigned short flags
+    cdef unsigned char filters
+    cdef unsigned char interest
+    cdef unsigned char options
+    # What the kernel is still to be asked for: the interest, less what an emulated edge has already reported.
+    cdef unsigned char armed
+    # From here on 0 or 1.  Whether it is registered.
+    cdef unsigned char live
+    # A oneshot registration whose one event was delivered.
+    cdef unsigned char spent
+    # An emulated edge has reported an error or a hang-up, which poll(2) would repeat for ever.
+    cdef unsigned char hung
+    # Whether the source has to tell the selector of a short transfer, or of one that would block.
+    cdef unsigned char renew_short
+    cdef unsigned char renew_blocked
+    cdef unsigned char foreign
 
 
 # What the poll cycle has to know of a record, in an array of its own: a few cache lines instead of an object each.
@@ -39,9 +37,8 @@ cdef struct Slot:
     uint32_t generation
     # What an event has to have in it for the selector to review its record.
     int special
-    # Both owned by the record, which the list of records owns.
+    # Owned by the record, which the list of records owns.
     PyObject *token
-    PyObject *record
 
 
 cdef enum:
@@ -86,6 +83,12 @@ cdef extern from *:
     int key_of "metalio_key"(int fd) noexcept
 
 cdef Record new_record(int fd, object token, int interest, int options, bint foreign)
+# The token of a record, which has none then.
+cdef object take_token(Record record)
+
+# Whether it hears of edges.  A oneshot registration hears of one event whichever way it is triggered.
+cdef inline bint is_edge(Record record) noexcept:
+    return (record.options & (EDGE | ONESHOT)) == EDGE
 
 # Raises for a combination of interest and options that makes no sense.
 cdef int check_request(int interest, int options) except -1

@@ -21,16 +21,6 @@ from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, LEVEL, ONESHOT, P
 class Record:
     """One registration.  Kept by the table, and by the source where that is one of the library's own."""
 
-    def edge(self):
-        # A oneshot registration hears of one event whichever way it is triggered.
-        return (self.options & (EDGE | ONESHOT)) == EDGE
-
-    def take_token(self):
-        # An attribute is released before it is replaced, so a token with a finaliser has to be moved out first.
-        token = self.token
-        self.token = None
-        return token
-
 
 @cython.final
 @cython.cclass
@@ -86,7 +76,6 @@ class Table:
         slot.generation = record.generation
         slot.special = -1 if record.options & ONESHOT else PRIORITY
         slot.token = cython.cast(cython.pointer[PyObject], record.token)
-        slot.record = cython.cast(cython.pointer[PyObject], record)
         return 0
 
     def drop(self, record):
@@ -96,7 +85,6 @@ class Table:
             self.count -= 1
             self.slots[record.fd].generation = 0
             self.slots[record.fd].token = cython.NULL
-            self.slots[record.fd].record = cython.NULL
             self.records[record.fd] = None
         return 0
 
@@ -133,6 +121,13 @@ def new_record(fd, token, interest, options, foreign):
     record.options = options
     record.foreign = foreign
     return record
+
+
+def take_token(record):
+    # An attribute is released before it is replaced, so a token with a finaliser has to be moved out first.
+    token = record.token
+    record.token = None
+    return token
 
 
 def check_request(interest, options):

@@ -33,7 +33,7 @@ from cython.cimports.libc.stdint import INT64_MAX
 from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, ONESHOT
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import load, load_pointer, swap_if, swap_pointer_if
-from cython.cimports.metalio._sys.table import USER, Record, Table, check_request
+from cython.cimports.metalio._sys.table import check_request, Record, Table, take_token, USER
 
 from metalio._sys.errors import os_error, registration_error
 
@@ -172,7 +172,7 @@ class UserSpace:
                 record.interest = interest
                 record.options = options
                 record.generation = self.table.next_generation()
-                old = record.take_token()
+                old = take_token(record)
                 record.token = token
                 self.table.users.note(record)
                 alert = node.arm(interest) and self.push(node)
@@ -191,7 +191,7 @@ class UserSpace:
             if record is not None and record.live:
                 was = True
                 self.table.users.drop(record)
-                token = record.take_token()
+                token = take_token(record)
                 node.arm(0)
                 if node.timed:
                     self.timed = [entry for entry in self.timed if entry is not node]

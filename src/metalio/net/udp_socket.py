@@ -105,12 +105,14 @@ class UdpSocket(Datagram):
         into: DatagramBatch = cython.cast(DatagramBatch, batch)
         with cython.critical_section(self, into):
             self.require()
+            later: cython.int = 0
             if self.deferred:
                 count = -self.deferred
                 self.deferred = 0
                 into.count = into.error = 0
             else:
-                count = into.fill(self.fd, cython.address(self.deferred))
+                count = into.fill(self.fd, cython.address(later))
+                self.deferred = cython.cast(cython.short, later)
             if count < 0:
                 return self.fail(-count, READABLE | PRIORITY, None)
             if count < into._capacity:

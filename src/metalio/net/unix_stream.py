@@ -46,7 +46,7 @@ from cython.cimports.metalio._sys.sockets import (
     recvmsg,
     sendmsg,
 )
-from cython.cimports.metalio._sys.table import Record
+from cython.cimports.metalio._sys.table import is_edge, Record
 from cython.cimports.metalio.net.socket import open_or_raise, take_over
 from cython.cimports.metalio.net.stream import Stream
 from cython.cimports.metalio.transfer import borrow, refuse
@@ -334,7 +334,7 @@ class UnixStream(Stream):
 
     def renew_short(self, directions):
         record: Record = self.record
-        if record is None or not record.edge():
+        if record is None or not is_edge(record):
             return 0
         if record.renew_short:
             return self.renew(directions)
