@@ -6,7 +6,7 @@ import cython
 from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOMEM, EOPNOTSUPP
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.sockets import close_socket
-from cython.cimports.metalio._sys.table import is_edge, new_record, Record
+from cython.cimports.metalio._sys.table import Record, is_edge, new_record
 from cython.cimports.metalio.own_source import OwnSource
 
 from metalio._sys.errors import closed_error, os_error

@@ -23,7 +23,7 @@ from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.libc.math import ceil
 from cython.cimports.metalio._sys.bits import LEVEL, READ_CLOSED, READABLE, WRITABLE
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import new_record, Record, Table, take_token
+from cython.cimports.metalio._sys.table import Record, Table, new_record, take_token
 from cython.cimports.metalio._sys.user_space import FORKED, OPEN
 from cython.cimports.metalio.events import Events, Ready
 

@@ -47,7 +47,7 @@ from cython.cimports.metalio._sys.bits import (
     WRITABLE,
 )
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import is_edge, Record
+from cython.cimports.metalio._sys.table import Record, is_edge
 from cython.cimports.metalio._sys.user_space import OPEN
 from cython.cimports.metalio._sys.windows import (
     AFD_ABORT,

@@ -42,7 +42,7 @@ from cython.cimports.metalio._sys.linux import (
     set_timer,
 )
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import is_edge, Record, Slot
+from cython.cimports.metalio._sys.table import Record, Slot, is_edge
 from cython.cimports.metalio._sys.user_space import OPEN
 from cython.cimports.metalio.events import Events, Ready
 from cython.cimports.posix.unistd import close

@@ -47,7 +47,7 @@ from cython.cimports.metalio._sys.bits import (
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.file_id import FileId, identify
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import is_edge, Record, Slot
+from cython.cimports.metalio._sys.table import Record, Slot, is_edge
 from cython.cimports.metalio._sys.user_space import FORKED, OPEN
 from cython.cimports.metalio.events import Ready
 from cython.cimports.posix.unistd import close

@@ -34,7 +34,7 @@ from cython.cimports.metalio._sys.bits import (
 )
 from cython.cimports.metalio._sys.file_id import FileId, identify
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import is_edge, Record
+from cython.cimports.metalio._sys.table import Record, is_edge
 from cython.cimports.metalio._sys.user_space import OPEN
 
 from metalio._sys.errors import unseen_drain_error

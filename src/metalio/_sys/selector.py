@@ -17,7 +17,7 @@ from cython.cimports.libc.stdint import INT64_MAX
 from cython.cimports.metalio._sys.bits import READABLE
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import claim, exchange, release
-from cython.cimports.metalio._sys.table import check_request, Record, take_token
+from cython.cimports.metalio._sys.table import Record, check_request, take_token
 from cython.cimports.metalio._sys.user_space import CLOSED, FORKED, OPEN, UserSpace
 
 from metalio._sys.errors import os_error, registration_error

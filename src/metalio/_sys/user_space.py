@@ -33,7 +33,7 @@ from cython.cimports.libc.stdint import INT64_MAX
 from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, ONESHOT
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import load, load_pointer, swap_if, swap_pointer_if
-from cython.cimports.metalio._sys.table import check_request, Record, Table, take_token, USER
+from cython.cimports.metalio._sys.table import USER, Record, Table, check_request, take_token
 
 from metalio._sys.errors import os_error, registration_error
 

@@ -46,7 +46,7 @@ from cython.cimports.metalio._sys.sockets import (
     recvmsg,
     sendmsg,
 )
-from cython.cimports.metalio._sys.table import is_edge, Record
+from cython.cimports.metalio._sys.table import Record, is_edge
 from cython.cimports.metalio.net.socket import open_or_raise, take_over
 from cython.cimports.metalio.net.stream import Stream
 from cython.cimports.metalio.transfer import borrow, refuse
