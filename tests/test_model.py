@@ -18,6 +18,7 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -703,5 +704,6 @@ def test_the_model_notices(fault, monkeypatch):
         pytest.skip("no such selector here")
     monkeypatch.setattr("test_model.PATIENCE", 0.05)
     quick = settings(LIMITS, max_examples=1500, phases=[Phase.generate], report_multiple_bugs=False)
-    with pytest.raises(AssertionError), contextlib.redirect_stdout(None):
+    # On a busy machine what was lost may not be lost again, when hypothesis looks whether it is: noticed all the same.
+    with pytest.raises((AssertionError, FlakyFailure)), contextlib.redirect_stdout(None):
         run_state_machine_as_test(fault, settings=quick)
