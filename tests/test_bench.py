@@ -106,14 +106,11 @@ def test_contender(index, name, contender):
             figure = measured.contenders[contender](**tiny(measured))
     except case.Unavailable as error:
         pytest.skip(str(error))
-    if name == "alloc":
-        assert isinstance(figure, case.Figure)
-        assert figure.value >= 0
-    elif name == "memory":
-        # So few may fit in what there is.
-        assert figure >= 0
+    value = figure.value if isinstance(figure, case.Figure) else figure
+    if name in ("alloc", "memory"):
+        # There may be no calls at all, and so few connections may fit in the memory that there is.
+        assert value >= 0
     else:
-        value = figure.value if isinstance(figure, case.Figure) else figure
         assert value > 0
         assert (figure.others.keys() if measured.others else set()) >= measured.others.keys()
 
