@@ -1,7 +1,10 @@
 """Build the extension modules; everything else stands in pyproject.toml."""
 
 import os
+import shlex
+import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -9,7 +12,8 @@ from setuptools import Extension, setup
 
 SOURCE = Path("src")
 
-# For which platform: another one than this is compiled for by tools/windows.
+# For which platform: another one than this is compiled for by tools/windows.  "posix" is one that has what POSIX has,
+# and no more: tools/test-fallback takes it for a system that nobody has thought of.
 PLATFORM = os.environ.get("METALIO_PLATFORM", sys.platform)
 
 # What runs once an event, once a system call or once a registration is compiled: these are the modules that have
@@ -25,10 +29,12 @@ COMPILED = sorted(
 # include/sys/event.h and lib/libkqueue.so.
 LINUX = ("linux", "android")
 BSD = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
+KNOWN = (*LINUX, *BSD, "win32", "posix")
 EMULATED = Path(os.environ["METALIO_KQUEUE"]) if "METALIO_KQUEUE" in os.environ else None
+EPOLL = Path("metalio/_sys/epoll")
 ONLY = {
     Path("metalio/_sys/afd"): ("win32",),
-    Path("metalio/_sys/epoll"): LINUX,
+    EPOLL: LINUX,
     Path("metalio/_sys/kqueue"): (*BSD, *LINUX) if EMULATED else BSD,
 }
 UNIX = {
@@ -45,11 +51,27 @@ UNIX = {
 
 def modules(platform):
     """The modules that are compiled on a platform."""
-    return [
-        module
-        for module in COMPILED
-        if (module not in ONLY or platform.startswith(ONLY[module])) and (module not in UNIX or platform != "win32")
-    ]
+    return [module for module in COMPILED if applies(module, platform)]
+
+
+def applies(module, platform):
+    if module in UNIX:
+        return platform != "win32"
+    if module not in ONLY or platform.startswith(ONLY[module]):
+        return True
+    # A platform that is not named above is asked: illumos has epoll, and Solaris goes by the same name (sunos5).
+    return module == EPOLL and not platform.startswith(KNOWN) and has_headers("epoll", "eventfd", "timerfd")
+
+
+def has_headers(*names):
+    """Whether the C compiler finds <sys/NAME.h> for all of these."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    source = "".join(f"#include <sys/{name}.h>\n" for name in names)
+    try:
+        done = subprocess.run([*compiler, "-E", "-"], input=source.encode(), capture_output=True)
+    except OSError as error:
+        sys.exit(f"cannot run the C compiler: {error}")
+    return done.returncode == 0
 
 
 DIRECTIVES = {
@@ -75,6 +97,11 @@ if PLATFORM == "win32":
     macros = [("_WIN32_WINNT", "0x0A00"), ("WIN32_LEAN_AND_MEAN", None), ("NOMINMAX", None)]
 else:
     compile_args = ["-O3", "-fno-semantic-interposition"]
+if PLATFORM.startswith("sunos"):
+    libraries = ["socket", "nsl"]
+if PLATFORM == "posix":
+    # So that nothing in a .pxd file takes it for what it is.
+    compile_args += ["-U__linux__"]
 if sanitizers := os.environ.get("METALIO_SANITIZE"):
     # -O1 keeps the reports' stacks readable; recovering from undefined behaviour would hide it.
     flags = [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
@@ -108,5 +135,7 @@ if __name__ == "__main__":
             compiler_directives=DIRECTIVES,
             nthreads=0,
             annotate=bool(os.environ.get("METALIO_ANNOTATE")),
-        )
+        ),
+        # As many at a time as there are processors, unless -j says otherwise.
+        options={"build_ext": {"parallel": os.cpu_count() or 1}},
     )

@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import json
 import os
+import platform
 import pty
 import re
 import resource
@@ -26,6 +28,7 @@ from program import (
 import metalio
 from metalio._sys import selector_names
 from metalio.cli import echo, info
+from metalio.process import ChildExit
 
 BLOCK = os.urandom(1 << 20)
 
@@ -75,27 +78,74 @@ class TestInfo:
     def test_says_what_is_here(self):
         code, output, errors = run("info")
         assert (code, errors) == (0, "")
-        rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in output.splitlines())
+        titles = [line for line in output.splitlines() if line and not line.startswith(" ")]
+        assert titles == [f"metalio {metalio.__version__}", "In use", "Features"]
+        rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in output.splitlines() if line[:1] == " ")
         with metalio.Poll() as poll:
-            assert rows["selector"].startswith(poll.selector_name)
+            assert rows["selector"].startswith(f"{poll.selector_name} (")
         for name in selector_names():
             assert name in rows["selector"]
-        assert rows["metalio"] == metalio.__version__
-        assert rows["waker"] in ("eventfd", "EVFILT_USER", "pipe")
-        for name in info.FEATURES:
-            assert rows[name] in ("yes", "no")
+        assert re.match(r"(eventfd|EVFILT_USER|pipe) \(", rows["waker"])
+        for name, _ in info.FEATURES.values():
+            assert re.fullmatch(r"yes|no: .+", rows[name])
 
-    def test_waker_is_the_one_in_use(self, monkeypatch):
+    def test_says_the_same_to_programs(self, monkeypatch):
+        monkeypatch.delenv("METALIO_SELECTOR", raising=False)
+        monkeypatch.delenv("METALIO_WAKER", raising=False)
+        code, output, errors = run("info", "--json")
+        assert (code, errors) == (0, "")
+        found = json.loads(output)
+        assert found["metalio"] == metalio.__version__
+        assert found["python"]["version"] == platform.python_version()
+        assert found["selector"] == {
+            "used": selector_names()[0],
+            "here": list(selector_names()),
+            "variable": "METALIO_SELECTOR",
+            "chosen": False,
+        }
+        assert found["waker"]["used"] == found["waker"]["here"][0]
+        assert found["features"].keys() == info.FEATURES.keys()
+        for feature in found["features"].values():
+            assert feature["missing"] is None or feature["missing"]
+
+    def test_by_what_a_child_exit_hears(self):
+        found = info.look()
+        if found["child_exit"] is None:
+            with pytest.raises((NotImplementedError, OSError)):
+                ChildExit(os.getpid())
+        else:
+            assert found["child_exit"] in ("pidfd", "EVFILT_PROC")
+            ChildExit(os.getpid()).close()
+
+    def test_says_who_has_chosen(self, monkeypatch):
+        name = selector_names()[-1]
+        monkeypatch.setenv("METALIO_SELECTOR", name)
         monkeypatch.setenv("METALIO_WAKER", "pipe")
         _, output, _ = run("info")
-        assert re.search(r"^waker +pipe$", output, re.MULTILINE)
+        assert re.search(rf"^  selector +{name} \(chosen by METALIO_SELECTOR", output, re.MULTILINE)
+        assert re.search(r"^  waker +pipe \(chosen by METALIO_WAKER", output, re.MULTILINE)
+        found = info.look()
+        assert (found["selector"]["used"], found["selector"]["chosen"]) == (name, True)
+        assert (found["waker"]["used"], found["waker"]["chosen"]) == ("pipe", True)
+
+    @pytest.mark.parametrize("variable", ["METALIO_SELECTOR", "METALIO_WAKER"])
+    def test_a_choice_that_is_not_here(self, monkeypatch, variable):
+        monkeypatch.setenv(variable, "nonsense")
+        code, output, errors = run("info")
+        assert (code, output) == (1, "")
+        assert errors.startswith(f"metalio info: {variable} is 'nonsense': there is ")
 
     def test_what_fails_is_not_there(self):
         def refused():
             raise OSError(errno.EPERM, "no")
 
-        assert not info.available(refused)
-        assert info.available(lambda: None)
+        def unwritten():
+            raise NotImplementedError("never")
+
+        assert info.why_not(refused) == "no"
+        assert info.why_not(unwritten) == "never"
+        assert info.why_not(lambda: os.nothing) == "not on this platform"
+        assert info.why_not(lambda: None) is None
 
 
 class Echo(Program):

@@ -4,6 +4,7 @@ import decimal
 import fractions
 import math
 import os
+import select
 import sys
 import time
 import weakref
@@ -31,7 +32,9 @@ from util import (
 )
 
 from metalio import Events, Poll, PollOpt, Waker
-from metalio._sys import selector_names
+from metalio._sys import selector_names, waker_name, waker_names
+from metalio.event_loop import EventLoop
+from metalio.selectors import MetalSelector
 
 LEVEL = PollOpt.LEVEL
 ENDLESS = [None, math.inf, 1e300, 1e10, 1 << 40, 1 << 64, 10**400, sys.float_info.max, (1 << 63) / 1e9, 2**31 / 1000]
@@ -46,10 +49,11 @@ def method(request):
 # -- Making one -------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_selector_is_the_first():
+def test_the_best_selector_is_the_first(monkeypatch):
+    monkeypatch.delenv("METALIO_SELECTOR", raising=False)
     with Poll() as poll:
         assert poll.selector_name == selector_names()[0]
-        if sys.platform == "linux" and "METALIO_KQUEUE" not in os.environ:
+        if sys.platform == "linux" and "METALIO_KQUEUE" not in os.environ and hasattr(select, "epoll"):
             assert poll.selector_name == "epoll"
     with Poll(selector=None) as poll:
         assert poll.selector_name == selector_names()[0]
@@ -66,6 +70,58 @@ def test_by_name(selector):
 def test_an_unknown_name(name):
     with pytest.raises(ValueError, match=f"there is {', '.join(selector_names())}"):
         Poll(selector=name)
+
+
+class TestVariables:
+    """What the environment chooses."""
+
+    def test_the_selector(self, monkeypatch, selector):
+        monkeypatch.setenv("METALIO_SELECTOR", selector)
+        for name in (None, *selector_names()):
+            with Poll(selector=name) as poll:
+                assert poll.selector_name == (name or selector)
+
+    def test_what_is_made_of_a_poll(self, monkeypatch, selector):
+        monkeypatch.setenv("METALIO_SELECTOR", selector)
+        with EventLoop() as loop:
+            assert repr(loop) == f"<EventLoop on {selector}>"
+        with MetalSelector() as metal:
+            assert repr(metal) == f"<MetalSelector on {selector}>"
+
+    @pytest.mark.parametrize("variable", ["METALIO_SELECTOR", "METALIO_WAKER"])
+    def test_empty(self, monkeypatch, variable):
+        monkeypatch.setenv(variable, "")
+        with Poll() as poll:
+            assert poll.selector_name == selector_names()[0]
+
+    @pytest.mark.parametrize("name", ["nonsense", "EPOLL", " poll", "selector"])
+    def test_an_unknown_selector(self, monkeypatch, name):
+        monkeypatch.setenv("METALIO_SELECTOR", name)
+        before = count_fds()
+        with pytest.raises(ValueError, match=f"METALIO_SELECTOR is '{name}': there is {', '.join(selector_names())}$"):
+            Poll()
+        assert count_fds() == before
+        # Who names one has not asked the environment.
+        Poll(selector=selector_names()[0]).close()
+
+    @pytest.mark.parametrize("name", ["nonsense", "PIPE"])
+    def test_an_unknown_waker(self, monkeypatch, selector, name):
+        monkeypatch.setenv("METALIO_WAKER", name)
+        before = count_fds()
+        with pytest.raises(
+            ValueError, match=f"METALIO_WAKER is '{name}': there is {', '.join(waker_names(selector))}$"
+        ):
+            Poll(selector=selector)
+        assert count_fds() == before
+
+    def test_every_waker(self, monkeypatch, selector, events):
+        for name in waker_names(selector):
+            monkeypatch.setenv("METALIO_WAKER", name)
+            assert waker_name(selector) == name
+            with Poll(selector=selector) as poll:
+                waker = Waker(poll.registry, "w")
+                waker.wake()
+                expect_only(poll, events, "w", "readable")
 
 
 @pytest.mark.parametrize("name", [1, b"epoll", object(), ["epoll"], True])

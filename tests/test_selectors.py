@@ -79,7 +79,8 @@ class TestInterface:
         assert isinstance(metal, selectors.BaseSelector)
         assert issubclass(MetalSelector, selectors.BaseSelector)
 
-    def test_the_default_is_the_best(self):
+    def test_the_default_is_the_best(self, monkeypatch):
+        monkeypatch.delenv("METALIO_SELECTOR", raising=False)
         with MetalSelector() as metal:
             assert repr(metal) == f"<MetalSelector on {selector_names()[0]}>"
             assert not metal.closed

@@ -21,9 +21,10 @@ _FOR_EVER = cython.declare(cython.double, 9e18)
 class Poll:
     """Waits until registered sources are ready, and says which.
 
-    Register sources with `registry`, then call `poll` in a loop.  `Poll()` takes the platform's best selector,
-    `Poll(selector="poll")` the one of that name; `selector_name` tells which it is.  A name that this machine cannot
-    run raises `ValueError`.
+    Register sources with `registry`, then call `poll` in a loop.  `Poll()` takes the platform's best selector, or the
+    one that the environment variable `METALIO_SELECTOR` names, `Poll(selector="poll")` the one of that name;
+    `selector_name` tells which it is.  A name that this machine cannot run raises `ValueError`.  `METALIO_WAKER` names
+    what wakes it in the same way; `python -m metalio info` shows the names.
 
     It may be used from any thread.  It owns descriptors: close it, or use it as a context manager.  A `Poll` that a
     child process inherits is unusable there (`RuntimeError`), and does not disturb the parent's.

@@ -5,12 +5,24 @@
 - `table`: who is registered.  `bell`: what wakes a sleeper.  `bits`: the bits of interests, options and events.
 - `sockets`, `datagrams`, `winsock`, `address`: sockets and their addresses.
 - `errors`, `clock`, `file_id`, `linux`, `windows`, `native`: small things of the operating system.
+- `choice`: what variables of the environment choose.
 """
 
 import os
 import sys
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import find_spec
+
+from metalio._sys.choice import chosen
 
 _KQUEUE = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
+
+
+def _is_compiled(module):
+    """Whether a module was compiled: setup.py knows, or asks the compiler, what the platform has."""
+    spec = find_spec(f"{__name__}.{module}")
+    return spec is not None and isinstance(spec.loader, ExtensionFileLoader)
+
 
 # Imported beforehand: whoever makes a poll when descriptors have run out is to hear of that, and not of an import.
 _CLASSES = {}
@@ -19,7 +31,7 @@ if sys.platform.startswith(_KQUEUE) or "METALIO_KQUEUE" in os.environ:
     from metalio._sys import kqueue
 
     _CLASSES["kqueue"] = kqueue.KqueueSelector
-elif sys.platform in ("linux", "android"):
+elif _is_compiled("epoll"):
     from metalio._sys.epoll import EpollSelector
 
     _CLASSES["epoll"] = EpollSelector
@@ -38,24 +50,35 @@ def selector_names():
     return tuple(_CLASSES)
 
 
-def waker_name():
-    """What wakes a poll on the best selector of this machine."""
-    if sys.platform == "win32":
-        return "posted completion"
-    if "kqueue" in _CLASSES:
-        return kqueue.waker_kind()
+def selector_name():
+    """The selector that a new poll takes: the best, or the one that `METALIO_SELECTOR` names."""
+    return chosen("METALIO_SELECTOR", selector_names())
+
+
+def waker_names(selector):
+    """What can wake a poll on a selector, the best first."""
+    if selector == "afd":
+        return ("posted completion",)
+    if selector == "kqueue":
+        return kqueue.waker_kinds()
     from metalio._sys import bell
 
-    return bell.kind()
+    return bell.kinds()
+
+
+def waker_name(selector):
+    """What wakes a new poll on a selector: the best, or what `METALIO_WAKER` names."""
+    return chosen("METALIO_WAKER", waker_names(selector))
 
 
 def make_selector(name=None):
-    """A new selector: the one of that name, or the best."""
-    names = selector_names()
+    """A new selector: the one of that name, or the one that is taken without a name."""
     if name is None:
-        name = names[0]
+        name = selector_name()
     elif not isinstance(name, str):
         raise TypeError(f"the name of a selector is a string, not {type(name).__name__}")
-    elif name not in names:
-        raise ValueError(f"no selector {name!r} on this machine: there is {', '.join(names)}")
+    elif name not in _CLASSES:
+        raise ValueError(f"no selector {name!r} on this machine: there is {', '.join(_CLASSES)}")
+    # A name that means nothing is not to pass.
+    waker_name(name)
     return _CLASSES[name]()

@@ -1,6 +1,6 @@
 """What wakes a thread that sleeps in the kernel: an eventfd, or a pipe where there is none.
 
-`METALIO_WAKER=pipe` forces the pipe, so that it is tested on machines that have the better thing.
+`METALIO_WAKER=pipe` takes the pipe, so that it is tested on machines that have the better thing.
 """
 
 import os
@@ -11,9 +11,15 @@ from cython.cimports.libc.stdint import uint64_t
 from cython.cimports.posix.unistd import close, read, write
 
 
+def kinds():
+    """The names of what there is, the best first."""
+    return ("eventfd", "pipe") if hasattr(os, "eventfd") else ("pipe",)
+
+
 def kind():
-    """The name of what a new poll takes."""
-    return "eventfd" if hasattr(os, "eventfd") and os.environ.get("METALIO_WAKER") != "pipe" else "pipe"
+    """The name of what a new bell takes.  The variable may also name what only some selector has."""
+    wanted = os.environ.get("METALIO_WAKER")
+    return wanted if wanted in kinds() else kinds()[0]
 
 
 @cython.final

@@ -24,8 +24,6 @@ SIGEV_KEVENT, `sigev_notify_kqueue` is `Poll.fileno()`, and `sigev_value` is a d
 `Interest.AIO` or `Interest.LIO`, under whose token the event then comes.
 """
 
-import os
-
 import cython
 from cython.cimports.libc.errno import EBADF, EEXIST, EINVAL, ENOENT, EPERM, EPIPE, errno
 from cython.cimports.libc.stdint import INT64_MAX, uint32_t
@@ -53,6 +51,7 @@ from cython.cimports.metalio.events import Ready
 from cython.cimports.posix.unistd import close
 
 from metalio._sys import bell
+from metalio._sys.choice import chosen
 from metalio._sys.errors import os_error
 
 # Among the filters of a record: the one that stands in for a pipe whose reader has gone.
@@ -61,10 +60,9 @@ _BROKEN = cython.declare(cython.int, HANGUP)
 _LONGEST = cython.declare(cython.longlong, 100_000 * 1_000_000_000)
 
 
-def waker_kind():
-    """The name of what wakes a new selector."""
-    forced = os.environ.get("METALIO_WAKER") == "pipe"
-    return bell.kind() if forced or EVFILT_USER >= MISSING else "EVFILT_USER"
+def waker_kinds():
+    """The names of what can wake a new selector, the best first."""
+    return bell.kinds() if EVFILT_USER >= MISSING else ("EVFILT_USER", *bell.kinds())
 
 
 @cython.final
@@ -410,7 +408,7 @@ class KqueueSelector(Selector):
         error: cython.int
         # No registered descriptor has this number.
         self.wake_key = self.kq
-        if waker_kind() == "EVFILT_USER":
+        if chosen("METALIO_WAKER", waker_kinds()) == "EVFILT_USER":
             fill(cython.address(change), self.kq, EVFILT_USER, EV_ADD | EV_CLEAR, 0, 0, 0)
             error = make_changes(self.kq, cython.address(change), 1)
             if error == 0 and change.data == 0:

@@ -16,16 +16,16 @@ cdef extern from *:
     #ifndef POLLRDHUP
     #define POLLRDHUP 0
     #endif
-    /* ppoll(2) is to the nanosecond; where it is missing (macOS) the time is rounded up. */
+    /* ppoll(2) is to the nanosecond.  Where it is missing (macOS), or nobody knows, the time is rounded up. */
     static inline int metalio_poll(struct pollfd *fds, nfds_t count, int64_t nanoseconds) {
-    #if defined(__APPLE__)
-        int64_t milliseconds = nanoseconds < 0 ? -1 : (nanoseconds + 999999) / 1000000;
-        int result = poll(fds, count, milliseconds > INT_MAX ? INT_MAX : (int)milliseconds);
-    #else
+    #if defined(__linux__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__DragonFly__)
         struct timespec timeout;
         timeout.tv_sec = nanoseconds / 1000000000;
         timeout.tv_nsec = nanoseconds % 1000000000;
         int result = ppoll(fds, count, nanoseconds < 0 ? NULL : &timeout, NULL);
+    #else
+        int64_t milliseconds = nanoseconds < 0 ? -1 : (nanoseconds + 999999) / 1000000;
+        int result = poll(fds, count, milliseconds > INT_MAX ? INT_MAX : (int)milliseconds);
     #endif
         return result < 0 ? -errno : result;
     }

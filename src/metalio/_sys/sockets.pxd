@@ -20,6 +20,9 @@ cdef extern from *:
     #include <sys/uio.h>
     #include <sys/un.h>
     #include <unistd.h>
+    #ifdef __sun
+    #include <sys/filio.h>
+    #endif
 
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
