@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_BENCH := $(VENV)/.installed-bench
+INSTALLED_DIST := $(VENV)/.installed-dist
 INSTALLED_PLATFORMS := $(VENV)/.installed-platforms
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
@@ -62,6 +63,18 @@ test-windows: build ## run the tests on Windows: CPython for Windows under Wine,
 test-kqueue: $(INSTALLED) ## run the tests over a kqueue that is emulated on Linux
 	PYTHON=$(abspath $(BIN))/python tools/test-kqueue $(ARGS)
 
+.PHONY: test-fallback
+test-fallback: $(INSTALLED) ## run the tests as on a Unix of which nothing is known: poll(2) and a pipe
+	PYTHON=$(abspath $(BIN))/python tools/test-fallback $(ARGS)
+
+.PHONY: dist
+dist: $(INSTALLED_DIST) ## build the sdist and the wheel, in dist
+	$(BIN)/python tools/dist $(ARGS)
+
+.PHONY: test-dist
+test-dist: $(INSTALLED_DIST) ## build them, install each into an empty environment, run the tests there
+	PYTHON=$(abspath $(BIN))/python tools/test-dist $(ARGS)
+
 .PHONY: check-platforms
 check-platforms: $(INSTALLED_PLATFORMS) ## compile for macOS, the BSDs and other Linuxes
 	$(BIN)/python tools/check-platforms $(ARGS)
@@ -93,6 +106,11 @@ $(INSTALLED): pyproject.toml
 		echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -c "$$REQUIREMENTS" test lint >$(VENV)/requirements.txt
 	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
+	@touch $@
+
+$(INSTALLED_DIST): $(INSTALLED)
+	@$(BIN)/python -c "$$REQUIREMENTS" dist >$(VENV)/requirements-dist.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements-dist.txt
 	@touch $@
 
 $(INSTALLED_PLATFORMS): $(INSTALLED)

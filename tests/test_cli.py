@@ -208,7 +208,7 @@ class TestEcho:
                 pytest.skip("port 7777 is taken")
 
     def test_ipv6(self, selector):
-        if not info.available(info.try_ipv6):
+        if info.why_not(info.try_ipv6):
             pytest.skip("no IPv6 on this machine")
         with Echo(selector, "--tcp", "[::1]:0") as program:
             with connect(program.address(), socket.AF_INET6) as client:

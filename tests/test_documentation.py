@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from program import PATIENCE, ROOT, Program
@@ -54,8 +55,11 @@ def test_paths_and_targets_exist():
         text = path.read_text()
         for target in re.findall(r"\bmake ([a-z]+)`|^\$ make ([a-z]+)$", text, re.MULTILINE):
             assert f"\n{''.join(target)}:" in makefile, target
-        for name in re.findall(r"`((?:src|examples|demo|tests|docs)/[\w/.]+\w)`", text):
+        for name in re.findall(r"`((?:examples|demo|tests|docs)/[\w/.]+\w)`", text):
             assert (ROOT / name).exists(), name
+        # The package may be installed, without the sources being here.
+        for name in re.findall(r"`src/(metalio/[\w/.]+\w)`", text):
+            assert (Path(metalio.__file__).parent.parent / name).exists(), name
 
 
 def test_the_changelog_names_everything_public():

@@ -40,7 +40,7 @@ class TestUdpServer:
             program.stop()
 
     def test_ipv6(self):
-        if not info.available(info.try_ipv6):
+        if info.why_not(info.try_ipv6):
             pytest.skip("no IPv6 on this machine")
         with start("udp_server.py", "[::1]:0") as program:
             address = announced(program)

@@ -8,9 +8,11 @@ from program import (
     connect,
     receive_all,
 )
+from util import needs_peer_cred
 
 
 class TestUnixServer:
+    @needs_peer_cred
     def test_it_knows_who_calls(self, tmp_path):
         path = str(tmp_path / "who")
         with start("unix_server.py", path) as program:

@@ -10,6 +10,7 @@ import pytest
 from util import (
     BOTH,
     PATIENCE,
+    PROC,
     READABLE,
     WRITABLE,
     Worker,
@@ -377,6 +378,8 @@ def test_forking_during_iteration(poll, events):
 
 def test_fork_and_exec(poll):
     """Nothing of it is inherited by what is executed."""
+    if not PROC:
+        pytest.skip("only Linux tells what a descriptor is, in /proc")
     stream, _ = tcp_pair()
     listener = tcp_listener()
     numbers = [stream.fileno(), listener.fileno()]

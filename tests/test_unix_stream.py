@@ -14,6 +14,8 @@ import warnings
 import pytest
 from util import (
     BOTH,
+    HAS_PEER_CRED,
+    LINUX,
     PATIENCE,
     READABLE,
     WRITABLE,
@@ -26,6 +28,7 @@ from util import (
     fill,
     is_open,
     mine,
+    needs_peer_cred,
     read_exactly,
     shrink,
     what,
@@ -707,6 +710,13 @@ def test_no_references_are_kept(one, other, file):
 # -- Credentials ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(HAS_PEER_CRED, reason="this system has SO_PEERCRED")
+def test_no_peer_cred_at_all(one):
+    with pytest.raises(NotImplementedError):
+        _ = one.peer_cred
+
+
+@needs_peer_cred
 def test_peer_cred_of_a_pair(one):
     cred = one.peer_cred
     assert cred == (os.getpid(), os.getuid(), os.getgid())
@@ -716,6 +726,7 @@ def test_peer_cred_of_a_pair(one):
         one.peer_cred = cred
 
 
+@needs_peer_cred
 def test_peer_cred_of_another_process(tmp_path):
     path = str(tmp_path / "socket")
     script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.recv(1)"
@@ -726,6 +737,7 @@ def test_peer_cred_of_another_process(tmp_path):
         assert child.wait(PATIENCE) == 0
 
 
+@needs_peer_cred
 def test_no_peer_no_credentials():
     stream = mine(UnixStream.from_socket(socket.socket(socket.AF_UNIX)))
     with pytest.raises(OSError, match="no peer") as caught:
@@ -933,6 +945,7 @@ def test_discarded_ones_do_not_end_the_drain(poll, events, one, other, file):
     expect_no_events(poll, events)
 
 
+@pytest.mark.skipif(not LINUX, reason="SO_PASSCRED and SO_PASSPIDFD are Linux's")
 @pytest.mark.parametrize("option", ["SO_PASSCRED", "SO_PASSPIDFD"])
 def test_credentials_and_descriptors(one, other, file, option):
     number = {"SO_PASSCRED": socket.SO_PASSCRED, "SO_PASSPIDFD": 76}[option]

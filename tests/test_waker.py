@@ -13,6 +13,7 @@ import pytest
 from util import (
     MOMENT,
     PATIENCE,
+    PROC,
     READABLE,
     WRITABLE,
     Worker,
@@ -53,6 +54,8 @@ def rung(poll):
         elif name.startswith("pipe:") and number in poll_pipes:
             (size,) = struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, bytes(4)))
             return size // 8
+    if not PROC:
+        pytest.skip("only Linux tells how often an eventfd was written to, in /proc")
     raise AssertionError("no bell found")
 
 

@@ -9,6 +9,7 @@ import platform
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -27,6 +28,9 @@ WRITABLE = Interest.WRITABLE
 BOTH = READABLE | WRITABLE
 
 WINDOWS = sys.platform == "win32"
+LINUX = sys.platform in ("linux", "android")
+# Whether the system tells what its processes and threads do: Linux does, macOS and most of the BSDs do not.
+PROC = os.path.exists("/proc/self/fd")
 WINE = False
 if WINDOWS:
     import ctypes
@@ -49,6 +53,11 @@ _mine = []
 def not_on_windows(reason):
     """A mark for what Windows does not have; the reason says what that is."""
     return pytest.mark.skipif(WINDOWS, reason=reason)
+
+
+# Elsewhere it raises NotImplementedError.
+HAS_PEER_CRED = sys.platform.startswith(("linux", "android", "openbsd"))
+needs_peer_cred = pytest.mark.skipif(not HAS_PEER_CRED, reason="no SO_PEERCRED: Linux and OpenBSD have it")
 
 
 def mine(*closeables):
@@ -75,6 +84,8 @@ def open_descriptors():
     """What every open descriptor of this process names.  On Windows only sockets are told from other handles."""
     if WINDOWS:
         return {handle: "socket" for handle in handles() if is_socket(handle)}
+    if not PROC:
+        return descriptors_one_by_one()
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -82,6 +93,19 @@ def open_descriptors():
         except OSError:
             # The one that the listing itself used.
             pass
+    return found
+
+
+def descriptors_one_by_one():
+    """The same by fstat(2), up to a number that no test comes near."""
+    found = {}
+    for number in range(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 4096)):
+        try:
+            status = os.fstat(number)
+        except OSError:
+            continue
+        kind = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}.get(stat.S_IFMT(status.st_mode), "file")
+        found[number] = f"{kind}:[{status.st_dev}:{status.st_ino}]"
     return found
 
 
@@ -376,7 +400,7 @@ class Worker(threading.Thread):
 
 def sleeping(worker, timeout=PATIENCE):
     """Wait until a thread sleeps in the kernel, as /proc tells.  Where nobody tells it has some time to do so."""
-    if WINDOWS:
+    if WINDOWS or not PROC:
         time.sleep(0.05)
         return
     deadline = time.monotonic() + timeout
