@@ -103,6 +103,8 @@ def signals():
         import metalio.signal  # noqa: F401
     except NotImplementedError:
         return None
+    if sys.platform == "win32":
+        return "handlers of the C library"
     from metalio._sys import bell
 
     return f"sigaction and {bell.kind()}"
