@@ -9,6 +9,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("src")
 
@@ -127,15 +128,27 @@ def extension(module):
     )
 
 
-# tools/check-platforms imports this file, for the names above.
-if __name__ == "__main__":
-    setup(
-        ext_modules=cythonize(
-            [extension(module) for module in modules(PLATFORM)],
+class Build(build_ext):
+    """Makes C of the modules first; only where something is built, which an sdist is not."""
+
+    def build_extensions(self):
+        made = cythonize(
+            self.extensions,
             compiler_directives=DIRECTIVES,
             nthreads=0,
             annotate=bool(os.environ.get("METALIO_ANNOTATE")),
-        ),
+        )
+        sources = {one.name: one.sources for one in made}
+        for one in self.extensions:
+            one.sources = sources[one.name]
+        super().build_extensions()
+
+
+# Tools import this file, for the names above.
+if __name__ == "__main__":
+    setup(
+        ext_modules=[extension(module) for module in modules(PLATFORM)],
+        cmdclass={"build_ext": Build},
         # As many at a time as there are processors, unless -j says otherwise.
         options={"build_ext": {"parallel": os.cpu_count() or 1}},
     )
