@@ -552,7 +552,19 @@ class TestReport:
 
     def test_plot(self, fonts, result, tmp_path):
         plot.draw([result], tmp_path / "picture.svg")
-        assert "some: small" in (tmp_path / "picture.svg").read_text()
+        picture = (tmp_path / "picture.svg").read_text()
+        assert "some: small" in picture
+        assert "metalio" in picture
+        assert "uvloop" not in picture
+
+    def test_markdown(self, result):
+        result.benchmark = "ring"
+        text = report.as_markdown([result], report.environment(), "the command")
+        assert "    the command\n\n## ring\n" in text
+        assert text.endswith(
+            "| case | C | metalio | uvloop | asyncio |\n| --- | --- | --- | --- | --- |\n"
+            "| small; ns/event | 1,100 (1.00) | 2,200 (2.00) | - | failed |\n"
+        )
 
 
 class TestCommand:
@@ -577,8 +589,10 @@ class TestCommand:
     def test_runs_and_writes(self, monkeypatch, tmp_path, capsys):
         tiny_case = case.Case("tiny", "ns/event", {"metalio": None, "select.epoll": None}, params=tiny(ready.CASES[0]))
         monkeypatch.setattr(ready, "CASES", (tiny_case,))
-        arguments = self.parse("ready", "--rounds", "1", "--json", str(tmp_path / "figures.json"))
+        files = ["--json", str(tmp_path / "figures.json"), "--markdown", str(tmp_path / "figures.md")]
+        arguments = self.parse("ready", "--rounds", "1", *files)
         assert arguments.run(arguments) == 0
+        assert "    python -m metalio bench ready --rounds 1\n" in (tmp_path / "figures.md").read_text()
         output, progress = capsys.readouterr()
         assert "ready: tiny" in output
         assert "ready: tiny, round 1 of 1: metalio" in progress.splitlines()

@@ -1,9 +1,14 @@
-"""Results as a picture, drawn by matplotlib."""
+"""Results as a picture, by matplotlib: a row a case, a mark a contender, at its cost in units of the baseline."""
 
 from importlib.util import find_spec
 
 from metalio.bench import stats
-from metalio.bench.report import number
+
+# So that a contender looks the same in all pictures, and what matters most is seen first.
+COLOURS = {stats.REFERENCE: "tab:orange", stats.LIMIT: "black"}
+OTHER_COLOURS = ("tab:blue", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
+MARKS = {stats.REFERENCE: "o", stats.LIMIT: "|"}
+OTHER_MARKS = "sD^vP<>X"
 
 
 def available():
@@ -18,36 +23,49 @@ def formats():
 
 
 def draw(results, path):
-    """Write one bar chart a case to `path`; its suffix tells the format."""
+    """Write the picture to `path`; its suffix tells the format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-    drawn = [result for result in results if result.samples]
-    # In inches: what stands above and below the bars, and a bar for each contender.
-    heights = [1.2 + 0.3 * len(result.samples) for result in drawn]
-    figure = Figure(figsize=(8, sum(heights) or 1))
+    # A figure of nothing at all, such as no allocator calls, is no multiple of anything.
+    drawn = [result for result in results if any(summary.ratio for summary in result.summaries.values())]
+    # In inches: a row each, and what stands above and below them.
+    figure = Figure(figsize=(11, 1.6 + 0.27 * len(drawn)))
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(drawn) or 1, squeeze=False, gridspec_kw={"height_ratios": heights or [1]})
-    for axes, result in zip(grid[:, 0], drawn, strict=False):
-        draw_case(axes, result)
-    figure.tight_layout()
+    axes = figure.subplots()
+    for name, style in styles(drawn).items():
+        places = [
+            (summary.ratio, row)
+            for row, result in enumerate(drawn)
+            if (summary := result.summaries.get(name)) is not None and summary.ratio
+        ]
+        axes.plot(*zip(*places, strict=True), linestyle="none", label=name, **style)
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8, zorder=0)
+    axes.set_yticks(range(len(drawn)), [result.title for result in drawn], fontsize="small")
+    axes.set_ylim(len(drawn) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(FixedLocator([0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200]))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="both", linewidth=0.3)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("cost in units of C's, or of metalio's where there is no C; less is better")
+    if drawn:
+        figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.7 / figure.get_figheight()))
     figure.savefig(path)
 
 
-def draw_case(axes, result):
-    summaries = result.summaries
-    names = [name for name in result.case.contenders if name in summaries]
-    medians = [summaries[name].median for name in names]
-    # Bars reach to the median, whiskers from one quartile to the other.
-    whiskers = [
-        [summaries[name].median - summaries[name].low for name in names],
-        [summaries[name].high - summaries[name].median for name in names],
-    ]
-    colours = {stats.REFERENCE: "tab:orange", stats.LIMIT: "tab:gray"}
-    bars = axes.barh(names, medians, xerr=whiskers, color=[colours.get(name, "tab:blue") for name in names])
-    axes.bar_label(bars, labels=[number(value) for value in medians], padding=3)
-    axes.margins(x=0.15)
-    axes.invert_yaxis()
-    better = "higher" if result.case.higher_is_better else "lower"
-    axes.set_title(result.title, loc="left", fontsize="medium")
-    axes.set_xlabel(f"{result.case.unit}, {better} is better", fontsize="small")
+def styles(results):
+    """How each contender is marked, by name, in the order in which they are drawn: metalio last, above the others."""
+    names = dict.fromkeys(name for result in results for name in result.summaries)
+    found = {}
+    others = (name for name in names if name not in COLOURS)
+    for index, name in enumerate(others):
+        colour = OTHER_COLOURS[index % len(OTHER_COLOURS)]
+        found[name] = {"color": colour, "marker": OTHER_MARKS[index % len(OTHER_MARKS)], "markersize": 5, "alpha": 0.8}
+    for name in (stats.LIMIT, stats.REFERENCE):
+        if name in names:
+            found[name] = {"color": COLOURS[name], "marker": MARKS[name], "markersize": 9}
+    return found

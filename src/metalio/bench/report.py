@@ -1,4 +1,4 @@
-"""Results as a table and as JSON."""
+"""Results as a table, as JSON and as Markdown."""
 
 import json
 import os
@@ -8,9 +8,12 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 from metalio import __version__
-from metalio.bench import stats
+from metalio.bench import load, stats
 
-# Before and after the columns of the other metrics.
+# Of which the version matters.
+PEERS = ("uvloop", "gevent", "trio", "tornado")
+
+# Before the columns of the other metrics.
 HEADINGS = ("contender", "median", "spread", "ratio")
 
 
@@ -25,7 +28,7 @@ def environment():
         "processors": os.cpu_count(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "metalio": __version__,
-        **{name: installed(name) for name in ("uvloop", "gevent", "trio", "tornado")},
+        **{name: installed(name) for name in PEERS},
     }
 
 
@@ -128,6 +131,32 @@ def show_plain(result):
 def as_json(results, environment):
     """Everything that was measured, for other programs."""
     return json.dumps({"environment": environment, "results": [of_case(result) for result in results]}, indent=2) + "\n"
+
+
+def as_markdown(results, environment, command):
+    """A table for each benchmark: a row a case or another metric of it, a column a contender."""
+    peers = [f"{name} {environment[name]}" for name in PEERS if environment[name]]
+    where = [f"{environment['implementation']} {environment['python']}", environment["system"]]
+    lines = [f"{', '.join(where + peers)}; {environment['time']}.", "", f"    {command}"]
+    for benchmark in dict.fromkeys(result.benchmark for result in results):
+        of_this = [result for result in results if result.benchmark == benchmark]
+        names = list(dict.fromkeys(name for result in of_this for name in result.case.contenders))
+        lines += ["", f"## {benchmark}", "", load(benchmark).__doc__.split("\n")[0], ""]
+        lines += [f"| case | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+        for result in of_this:
+            lines += [markdown_row(each, names) for each in (result, *result.others.values())]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_row(result, names):
+    summaries = result.summaries
+    cells = []
+    for name in names:
+        if (summary := summaries.get(name)) is None:
+            cells.append("failed" if name in result.failed else "-")
+        else:
+            cells.append(number(summary.median) + (f" ({ratio(summary)})" if summary.ratio is not None else ""))
+    return f"| {result.case.title}; {result.case.unit} | {' | '.join(cells)} |"
 
 
 def of_case(result):

@@ -19,7 +19,8 @@ def add_parser(subparsers):
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a look, not a measurement")
     parser.add_argument("--rounds", type=positive, metavar="N", help="rounds of each (default: 5; quick: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the medians (needs matplotlib)")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the medians and ratios as tables")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (needs matplotlib)")
     parser.set_defaults(run=run)
 
 
@@ -46,7 +47,7 @@ def run(arguments):
     if arguments.plot and arguments.plot.suffix.lower() not in plot.formats():
         print(f"cannot draw {arguments.plot}: the suffixes are {', '.join(sorted(plot.formats()))}", file=sys.stderr)
         return 2
-    for file in filter(None, (arguments.json, arguments.plot)):
+    for file in filter(None, (arguments.json, arguments.markdown, arguments.plot)):
         if not file.absolute().parent.is_dir():
             print(f"cannot write {file}: there is no such directory", file=sys.stderr)
             return 2
@@ -56,9 +57,21 @@ def run(arguments):
     results, status = measure(arguments)
     if arguments.json:
         arguments.json.write_text(report.as_json(results, environment))
+    if arguments.markdown:
+        arguments.markdown.write_text(report.as_markdown(results, environment, command(arguments)))
     if arguments.plot:
         plot.draw(results, arguments.plot)
     return status
+
+
+def command(arguments):
+    """The command line that measures the same again."""
+    words = ["python -m metalio bench", *arguments.names]
+    if arguments.quick:
+        words.append("--quick")
+    if arguments.rounds:
+        words.append(f"--rounds {arguments.rounds}")
+    return " ".join(words)
 
 
 def measure(arguments):
