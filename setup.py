@@ -32,11 +32,13 @@ LINUX = ("linux", "android")
 BSD = ("darwin", "ios", "freebsd", "netbsd", "openbsd", "dragonfly")
 KNOWN = (*LINUX, *BSD, "win32", "posix")
 EMULATED = Path(os.environ["METALIO_KQUEUE"]) if "METALIO_KQUEUE" in os.environ else None
+KQUEUE = (*BSD, *LINUX) if EMULATED else BSD
 EPOLL = Path("metalio/_sys/epoll")
 ONLY = {
     Path("metalio/_sys/afd"): ("win32",),
     EPOLL: LINUX,
-    Path("metalio/_sys/kqueue"): (*BSD, *LINUX) if EMULATED else BSD,
+    Path("metalio/_sys/kqueue"): KQUEUE,
+    Path("metalio/_sys/process_filter"): KQUEUE,
 }
 UNIX = {
     Path("metalio/_sys/bell"),
@@ -112,8 +114,9 @@ if sanitizers := os.environ.get("METALIO_SANITIZE"):
 
 def extension(module):
     options = {}
-    if EMULATED and module.name == "kqueue":
+    if EMULATED and ONLY.get(module) is KQUEUE:
         options["include_dirs"] = [str(EMULATED / "include")]
+        options["depends"] = [str(EMULATED / "include/sys/event.h")]
         options["library_dirs"] = options["runtime_library_dirs"] = [str(EMULATED / "lib")]
         options["libraries"] = ["kqueue"]
     else:

@@ -2,14 +2,24 @@
 
 import errno
 import os
-import signal
+import weakref
 from operator import index
 
 import cython
 from cython.cimports.metalio._sys.bits import EDGE, EXCLUSIVE, ONESHOT
 from cython.cimports.metalio.io_source import IoSource
 
+from metalio._sys import selector_names
+
+if "kqueue" in selector_names():
+    from metalio._sys import process_filter as _system
+else:
+    from metalio._sys import pidfd as _system
+
 __all__ = ["ChildExit"]
+
+# Those that the child of a fork has not.
+_alive: weakref.WeakSet = weakref.WeakSet()
 
 
 @cython.cclass
@@ -20,10 +30,12 @@ class ChildExit(IoSource):
     Most often it is a child of this process; it may be any other as well.  The event comes also if it has ended before.
 
     Nothing is waited for here: the child stays a zombie until `Popen.wait()`, `Popen.poll()`, `os.waitpid()` or their
-    like are called, which return at once after the event.  Make this before that happens, or the number may be another
-    process's by then.  It goes on standing for the same process, whatever becomes of the number.
+    like are called.  After the event `Popen.wait()` and `os.waitpid()` return at once (where there is kqueue, within
+    moments: `Popen.poll()` may come too early).  Make this before that happens, or the number may be another process's
+    by then.  It goes on standing for the same process, whatever becomes of the number.
 
-    pidfd_open(2), Linux from 5.3 on.  Raises `ProcessLookupError` if there is no such process, or it was waited for,
+    pidfd_open(2), Linux from 5.3 on; `EVFILT_PROC` of kqueue(2), where the child of a fork finds it closed.  Raises
+    `ProcessLookupError` if there is no such process, or it was waited for, `PermissionError` if it may not be watched,
     `NotImplementedError` where the platform has no such thing, `TypeError`, `ValueError`, `OSError`.
     """
 
@@ -35,7 +47,10 @@ class ChildExit(IoSource):
         if self.number <= 0:
             raise ValueError(f"{number} is not the number of a process")
         _check_not_waited_for(process)
-        self.adopt(_open(self.number))
+        self.process = _system.Process(self.number)
+        self.adopt(self.process.fd)
+        if not _system.INHERITED:
+            _alive.add(self)
         try:
             # Also not meanwhile, by another thread.
             _check_not_waited_for(process)
@@ -55,32 +70,26 @@ class ChildExit(IoSource):
         """How the process has ended: its exit status, or the negative number of a signal; `None` if it has not yet.
 
         As `Popen.returncode`.  It is left for others to wait for, and can be asked for again.  Raises
-        `ChildProcessError` for what is no child of this process, or was waited for before this was asked.
+        `ChildProcessError` for what is no child of this process; and on Linux for what was waited for before this was
+        asked, which kqueue tells all the same.
 
-        waitid(2), `P_PIDFD`, `WNOWAIT`.
+        waitid(2), `P_PIDFD`, `WNOWAIT`; the data of `NOTE_EXIT`.
         """
-        with cython.critical_section(self):
-            known = self.known
-        fd = self.hold()
+        self.hold()
         try:
-            if known is None:
-                result = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if result is not None:
-                    known = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+            return self.process.status()
         finally:
             self.let_go()
-        with cython.critical_section(self):
-            self.known = known
-        return known
 
     def send_signal(self, number):
         """Send the process a signal.  It cannot hit another process, even if this one is gone.
 
-        pidfd_send_signal(2).  Raises `ProcessLookupError` if it is, `PermissionError`, `OSError`.
+        pidfd_send_signal(2); kill(2) where there is none, after a look whether it has ended.  Raises
+        `ProcessLookupError` if it is gone, `PermissionError`, `OSError`.
         """
-        fd = self.hold()
+        self.hold()
         try:
-            signal.pidfd_send_signal(fd, number)
+            self.process.send_signal(number)
         finally:
             self.let_go()
 
@@ -94,11 +103,18 @@ class ChildExit(IoSource):
         with cython.critical_section(self):
             self.require()
             self.pin()
-            return self.fd
+        return 0
 
     def let_go(self):
         with cython.critical_section(self):
             self.unpin()
+        return 0
+
+    def lose(self):
+        """In the child of a fork, which does not have the descriptor; its number may be another's any time."""
+        self.fd = self.doomed = -1
+        self.record = None
+        self.selector = None
         return 0
 
     # A process ends once; but being waited for is reported as a hang-up, which would be another event.
@@ -125,19 +141,11 @@ def _check_not_waited_for(process) -> cython.int:
     return 0
 
 
-@cython.cfunc
-@cython.exceptval(-1)
-def _open(number) -> cython.int:
-    if not hasattr(os, "pidfd_open"):
-        raise NotImplementedError("ChildExit needs pidfd_open(2), which this platform does not have")
-    try:
-        return os.pidfd_open(number)
-    except OverflowError:
-        raise ValueError(f"{number} is not the number of a process") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM):
-            # The system call has no such error of its own: it is a sandbox that says EPERM.
-            raise NotImplementedError(
-                f"ChildExit needs pidfd_open(2), and this kernel is too old, or a sandbox denies it: {error.strerror}"
-            ) from None
-        raise
+def _lose_all():
+    for source in list(_alive):
+        cython.cast(ChildExit, source).lose()
+    _alive.clear()
+
+
+if not _system.INHERITED and hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lose_all)

@@ -2,7 +2,8 @@
 
    A kqueue is an epoll set, which has in it: a set each for EVFILT_READ, EVFILT_WRITE and EVFILT_EXCEPT, so that the
    filters of a descriptor are triggered apart from each other; an eventfd that is readable while an EVFILT_USER filter
-   is active; and a timerfd for each EVFILT_TIMER.  So it can be polled itself, as a kqueue can.
+   is active; a timerfd for each EVFILT_TIMER; and a pidfd for each EVFILT_PROC.  So it can be polled itself, as a
+   kqueue can.
 
    What it takes from the manual pages and from FreeBSD, and what programs stumble over:
    - Filters are level-triggered; EV_CLEAR makes them report changes of state only.
@@ -17,8 +18,13 @@
      dup2(), dup3() and close_range() are replaced: have this library preloaded (LD_PRELOAD).  A child of vfork() closes
      descriptors of its own.
    - A child of fork() does not inherit a kqueue: it is closed there.
+   - EVFILT_PROC has NOTE_EXIT only, once, and the status of a process in it that somebody else has waited for (waitpid()
+     and wait4() are replaced for that).  NOTE_EXITSTATUS is for the parent only, as on macOS.  A zombie is reported at
+     once, without its status, as old releases of FreeBSD do, or (KQUEUE_ZOMBIES=refused) is ESRCH, as elsewhere.
 
-   What it cannot do: tell which error is pending without taking it away (fflags is ECONNRESET); be in sets that are
+   - KQUEUE_WITHOUT_USER=1 has it refuse EVFILT_USER, as systems do that have none.
+
+   What it cannot do: disable an EVFILT_PROC; tell which error is pending without taking it away (fflags is ECONNRESET); be in sets that are
    nested more than two deep; report EV_EOF for writing after one's own shutdown(2). */
 
 #define _GNU_SOURCE
@@ -35,12 +41,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { READ, WRITE, EXCEPT, SETS, ALERT = SETS, TIMER };
+enum { READ, WRITE, EXCEPT, SETS, ALERT = SETS, TIMER, PROC, KINDS };
 
 struct filter {
     struct kevent event;
@@ -48,8 +55,10 @@ struct filter {
     int enabled;
     /* For EVFILT_USER. */
     int active;
-    /* For EVFILT_TIMER. */
-    int timer;
+    /* A timerfd or pidfd of its own, or -1. */
+    int own;
+    /* For EVFILT_PROC: whether it is known, and what waitpid() says. */
+    int known, status;
     int file_kind;
     struct filter *next;
 };
@@ -156,7 +165,7 @@ static int set_timer(struct filter *filter) {
     when.it_value.tv_sec = nanoseconds / 1000000000;
     when.it_value.tv_nsec = nanoseconds % 1000000000;
     if (!(filter->event.flags & EV_ONESHOT)) when.it_interval = when.it_value;
-    return timerfd_settime(filter->timer, 0, &when, NULL) < 0 ? errno : 0;
+    return timerfd_settime(filter->own, 0, &when, NULL) < 0 ? errno : 0;
 }
 
 static void drop(struct queue *queue, struct filter **place) {
@@ -164,9 +173,39 @@ static void drop(struct queue *queue, struct filter **place) {
     int set = set_of(filter->event.filter);
     *place = filter->next;
     if (set >= 0 && filter->enabled) epoll_ctl(queue->sets[set], EPOLL_CTL_DEL, (int)filter->event.ident, NULL);
-    if (filter->timer >= 0) really_close(filter->timer);
+    if (filter->own >= 0) really_close(filter->own);
     free(filter);
     if (set < 0) update_alert(queue);
+}
+
+/* How the child of a pidfd, or of that number, has ended: 1, 0 if it has not, or -1. */
+static int status_of(int type, id_t ident, int options, int *status) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    if (syscall(SYS_waitid, type, ident, &info, WEXITED | WNOWAIT | options, NULL) < 0) return -1;
+    if (info.si_pid == 0) return 0;
+    *status = info.si_code == CLD_EXITED ? (info.si_status & 0xFF) << 8 : info.si_status & 0x7F;
+    return 1;
+}
+
+static int readable(int fd) {
+    struct pollfd look = {fd, POLLIN, 0};
+    return poll(&look, 1, 0) > 0;
+}
+
+/* The pidfd of a process; or the negative number of an error. */
+static int open_process(struct filter *filter) {
+    const char *zombies = getenv("KQUEUE_ZOMBIES");
+    int fd = (int)syscall(SYS_pidfd_open, (pid_t)filter->event.ident, 0), error = 0, status;
+    /* EINVAL is a thread. */
+    if (fd < 0) return errno == EINVAL ? -ESRCH : -errno;
+    if (status_of(P_PIDFD, fd, WNOHANG, &status) < 0 && filter->event.fflags & NOTE_EXITSTATUS) error = EACCES;
+    if (readable(fd)) {
+        filter->known = 1;
+        if (zombies && strcmp(zombies, "refused") == 0) error = ESRCH;
+    }
+    if (error) really_close(fd);
+    return error ? -error : fd;
 }
 
 static int create(struct queue *queue, const struct kevent *change, struct filter **made) {
@@ -179,7 +218,10 @@ static int create(struct queue *queue, const struct kevent *change, struct filte
         if (set == WRITE && S_ISFIFO(status.st_mode) && poll(&look, 1, 0) > 0 && look.revents & POLLERR) return EPIPE;
         int error = grow(queue, (int)change->ident + 1);
         if (error) return error;
-    } else if (change->filter != EVFILT_USER && change->filter != EVFILT_TIMER) {
+    } else if (change->filter != EVFILT_USER && change->filter != EVFILT_TIMER &&
+               change->filter != EVFILT_PROC) {
+        return EINVAL;
+    } else if (change->filter == EVFILT_USER && getenv("KQUEUE_WITHOUT_USER")) {
         return EINVAL;
     }
     struct filter *filter = calloc(1, sizeof *filter);
@@ -188,19 +230,29 @@ static int create(struct queue *queue, const struct kevent *change, struct filte
     filter->event.flags &= EV_CLEAR | EV_ONESHOT | EV_DISPATCH;
     filter->event.fflags &= ~NOTE_TRIGGER;
     filter->serial = ++serial;
-    filter->timer = -1;
+    filter->own = -1;
     filter->file_kind = status.st_mode & S_IFMT;
     int error = 0;
     if (change->filter == EVFILT_TIMER) {
         struct epoll_event event = {EPOLLIN, {.u64 = TIMER}};
-        filter->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (filter->timer < 0 || epoll_ctl(queue->fd, EPOLL_CTL_ADD, filter->timer, &event) < 0) error = errno;
+        filter->own = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (filter->own < 0 || epoll_ctl(queue->fd, EPOLL_CTL_ADD, filter->own, &event) < 0) error = errno;
         if (!error) error = set_timer(filter);
+    } else if (change->filter == EVFILT_PROC) {
+        struct epoll_event event = {EPOLLIN, {.u64 = PROC}};
+        filter->event.flags |= EV_ONESHOT;
+        filter->own = open_process(filter);
+        if (filter->own < 0) {
+            error = -filter->own;
+            filter->own = -1;
+        } else if (epoll_ctl(queue->fd, EPOLL_CTL_ADD, filter->own, &event) < 0) {
+            error = errno;
+        }
     } else if (set >= 0) {
         error = arm(queue, filter, EPOLL_CTL_ADD);
     }
     if (error) {
-        if (filter->timer >= 0) really_close(filter->timer);
+        if (filter->own >= 0) really_close(filter->own);
         free(filter);
         return error;
     }
@@ -304,7 +356,17 @@ static int scan_others(struct queue *queue, int kind, struct kevent *events, int
         uint64_t times = 1;
         next = filter->next;
         if (filter->event.filter != kind || !filter->enabled) continue;
-        if (kind == EVFILT_USER ? !filter->active : read(filter->timer, &times, sizeof times) < 0) continue;
+        if (kind == EVFILT_USER && !filter->active) continue;
+        if (kind == EVFILT_TIMER && read(filter->own, &times, sizeof times) < 0) continue;
+        if (kind == EVFILT_PROC) {
+            if (!readable(filter->own)) continue;
+            if (!filter->known) status_of(P_PIDFD, filter->own, WNOHANG, &filter->status);
+            events[count] = filter->event;
+            events[count].flags |= EV_EOF;
+            events[count++].data = filter->event.fflags & NOTE_EXITSTATUS ? filter->status : 0;
+            reported(queue, filter);
+            continue;
+        }
         events[count] = filter->event;
         events[count++].data = kind == EVFILT_TIMER ? (intptr_t)times : 0;
         if (filter->event.flags & EV_CLEAR) filter->active = 0;
@@ -318,13 +380,14 @@ static int scan_others(struct queue *queue, int kind, struct kevent *events, int
 static int scan(struct queue *queue, struct kevent *events, int room) {
     int count = 0;
     unsigned turn = queue->turn++;
-    for (unsigned i = 0; i < TIMER + 1; i++) {
-        int what = (turn + i) % (TIMER + 1);
+    static const int others[KINDS] = {[ALERT] = EVFILT_USER, [TIMER] = EVFILT_TIMER, [PROC] = EVFILT_PROC};
+    for (unsigned i = 0; i < KINDS; i++) {
+        int what = (turn + i) % KINDS;
         if (count == room) break;
         if (what < SETS)
             count += scan_set(queue, what, events + count, room - count);
         else
-            count += scan_others(queue, what == TIMER ? EVFILT_TIMER : EVFILT_USER, events + count, room - count);
+            count += scan_others(queue, others[what], events + count, room - count);
     }
     return count;
 }
@@ -343,7 +406,7 @@ static void destroy(struct queue *queue) {
     while (queue->others) {
         struct filter *filter = queue->others;
         queue->others = filter->next;
-        if (filter->timer >= 0) really_close(filter->timer);
+        if (filter->own >= 0) really_close(filter->own);
         free(filter);
     }
     if (queue->alert >= 0) really_close(queue->alert);
@@ -499,3 +562,34 @@ EXPORT int close_range(unsigned first, unsigned last, int flags) {
         for (unsigned fd = first; fd <= last && fd < MARKS; fd++) forget((int)fd);
     return (int)syscall(SYS_close_range, first, last, flags);
 }
+
+/* -- What waits for processes -------------------------------------------------------------------------------------- */
+
+/* Nobody can ask for it later. */
+static void note_status(pid_t pid, int status) {
+    pthread_mutex_lock(&mutex);
+    for (struct queue *queue = queues; queue; queue = queue->next) {
+        struct filter *filter = *find(queue, pid, EVFILT_PROC);
+        if (filter && !filter->known) {
+            filter->known = 1;
+            filter->status = status;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+EXPORT pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage) {
+    int found;
+    if (getpid() != owner || options & ~WNOHANG) return (pid_t)syscall(SYS_wait4, pid, status, options, usage);
+    if (pid > 0) {
+        int ended = status_of(P_PID, pid, options & WNOHANG, &found);
+        if (ended <= 0) return ended;
+        note_status(pid, found);
+    }
+    pid_t waited = (pid_t)syscall(SYS_wait4, pid, &found, options, usage);
+    if (waited > 0) note_status(waited, found);
+    if (waited > 0 && status) *status = found;
+    return waited;
+}
+
+EXPORT pid_t waitpid(pid_t pid, int *status, int options) { return wait4(pid, status, options, NULL); }

@@ -244,9 +244,9 @@ def try_abstract_address():
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
 
 
-def try_pidfd():
-    """Get a descriptor for a process: this one."""
-    os.close(os.pidfd_open(os.getpid()))
+def try_child_exit():
+    """Watch a process: this one."""
+    ChildExit(os.getpid()).close()
 
 
 # By the names that programs see: the names that people see, and the probes.
@@ -259,5 +259,5 @@ FEATURES = {
     "ipv6": ("IPv6", try_ipv6),
     "unix": ("Unix sockets", try_unix),
     "abstract": ("abstract Unix addresses", try_abstract_address),
-    "pidfd": ("processes as sources (pidfd)", try_pidfd),
+    "processes": ("processes as sources (ChildExit)", try_child_exit),
 }

@@ -8,6 +8,7 @@
 
 #define EVFILT_READ (-1)
 #define EVFILT_WRITE (-2)
+#define EVFILT_PROC (-5)
 #define EVFILT_TIMER (-7)
 #define EVFILT_USER (-10)
 #define EVFILT_EXCEPT (-15)
@@ -26,6 +27,8 @@
 #define NOTE_OOB 0x0002
 #define NOTE_NSECONDS 0x0004
 #define NOTE_TRIGGER 0x01000000
+#define NOTE_EXIT 0x80000000u
+#define NOTE_EXITSTATUS 0x04000000u
 
 struct kevent {
     uintptr_t ident;
