@@ -1,6 +1,8 @@
 """What only the kqueue selector does, and what it relies on."""
 
+import ctypes
 import os
+import select
 import socket
 import time
 
@@ -28,6 +30,7 @@ from util import (
 
 from metalio import Events, Interest, Poll, PollOpt, Waker
 from metalio._sys import selector_names
+from metalio.buf import ByteBuf
 from metalio.net import TcpStream
 from metalio.readiness import Registration
 from metalio.unix import pipe
@@ -380,3 +383,188 @@ def test_full_and_empty_again(poll, events):
         while sent:
             sent -= len(drain(peer))
         expect_events(poll, events, {"t": "writable"})
+
+
+# -- What not every kqueue has ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lacking(monkeypatch):
+    """Have the stand-in do without something from now on."""
+    return lambda *names: [monkeypatch.setenv(f"KQUEUE_{name}", "1") for name in names]
+
+
+def complete(poll, filter, ident, number):
+    """As if a request of asynchronous I/O were done, which only the stand-in can pretend."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "kqueue_complete"):
+        pytest.skip("this kqueue cannot pretend")
+    assert library.kqueue_complete(poll.fileno(), filter, ctypes.c_size_t(ident), ctypes.c_size_t(number), 0) == 0
+
+
+REQUESTS = pytest.mark.parametrize(
+    ("filter", "interest", "name"), [(-3, Interest.AIO, "aio"), (-12, Interest.LIO, "lio")], ids=["aio", "lio"]
+)
+
+
+@REQUESTS
+def test_a_request_is_done(poll, events, opts, filter, interest, name):
+    left, right = socket_pair()
+    poll.registry.register(left, "t", READABLE | interest, opts)
+    expect_no_events(poll, events)
+    complete(poll, filter, 1 << 40, left.fileno())
+    expect_only(poll, events, "t", name)
+    if opts == LEVEL:
+        expect_only(poll, events, "t", name)
+    else:
+        expect_no_events(poll, events)
+    poll.registry.deregister(left)
+    expect_no_events(poll, events)
+    poll.registry.register(left, "again", interest, opts)
+    right.send(b"x")
+    expect_no_events(poll, events)
+
+
+@REQUESTS
+def test_a_request_of_nobodys(poll, events, filter, interest, name):
+    """It is heard of once, and then no more: nothing spins."""
+    left, right = socket_pair()
+    other, _ = socket_pair()
+    poll.registry.register(left, "t", READABLE, LEVEL)
+    for number in (left.fileno(), other.fileno(), 1 << 20, (1 << 32) - 1):
+        complete(poll, filter, number, number)
+    expect_no_events(poll, events)
+    right.send(b"x")
+    expect_only(poll, events, "t", "readable")
+
+
+@REQUESTS
+def test_requests_of_a_spent_registration(poll, events, filter, interest, name):
+    left, _ = socket_pair()
+    poll.registry.register(left, "t", interest, ONESHOT)
+    for ident in (1, 2):
+        complete(poll, filter, ident, left.fileno())
+    expect_only(poll, events, "t", name)
+    complete(poll, filter, 3, left.fileno())
+    expect_no_events(poll, events)
+    poll.registry.reregister(left, "u", interest, ONESHOT)
+    complete(poll, filter, 4, left.fileno())
+    expect_only(poll, events, "u", name)
+
+
+def test_without_user_filters(lacking, events):
+    """A pipe is the waker then, though the system that it was compiled on has EVFILT_USER."""
+    lacking("WITHOUT_USER")
+    with Poll(selector="kqueue") as poll, Poll(selector="kqueue") as outer:
+        outer.registry.register(poll, "inner", READABLE, LEVEL)
+        waker = Waker(poll.registry, "w")
+        for _ in range(3):
+            expect_no_events(outer, events)
+            waker.wake()
+            waker.wake()
+            expect_only(outer, events, "inner", "readable")
+            expect_only(poll, events, "w", "readable")
+            expect_no_events(poll, events)
+        worker = Worker(poll.poll, events, PATIENCE)
+        sleeping(worker)
+        waker.wake()
+        assert worker.finish() == 1
+
+
+def test_such_a_pipe_without_user_filters(lacking, events):
+    """Nothing can stand in for it, and that is said."""
+    lacking("WITHOUT_USER")
+    with Poll(selector="kqueue") as poll:
+        sender, receiver = mine(*pipe.new())
+        poll.registry.register(sender, "t", WRITABLE)
+        expect_only(poll, events, "t", "writable")
+        receiver.close()
+        expect_only(poll, events, "t", {"writable", "write_closed"})
+        with pytest.raises(BrokenPipeError, match="reader"):
+            poll.registry.reregister(sender, "u", WRITABLE)
+        poll.registry.deregister(sender)
+        with pytest.raises(BrokenPipeError, match="reader"):
+            poll.registry.register(sender, "t", WRITABLE)
+        with pytest.raises(FileNotFoundError):
+            poll.registry.deregister(sender)
+        expect_no_events(poll, events)
+
+
+@pytest.mark.parametrize("opts", [EDGE, LEVEL, ONESHOT], ids=repr)
+def test_such_a_pipe_where_that_is_a_bad_descriptor(lacking, poll, events, opts):
+    lacking("PIPE_EBADF")
+    test_a_pipe_whose_reader_is_gone_already(poll, events, opts)
+
+
+def test_the_number_of_such_a_pipe_is_used_again(poll, events):
+    """Its stand-in is there still, but it says nothing of who has the number now."""
+    left, right = socket_pair()
+    sender, receiver = pipe.new()
+    receiver.close()
+    number = os.dup(sender.fileno())
+    sender.close()
+    poll.registry.register(Fd(number), "t", WRITABLE, LEVEL)
+    os.close(number)
+    os.dup2(left.fileno(), number)
+    try:
+        poll.registry.register(Fd(number), "u", READABLE, LEVEL)
+        expect_no_events(poll, events)
+        right.send(b"x")
+        expect_only(poll, events, "u", "readable")
+    finally:
+        os.close(number)
+
+
+def test_a_number_that_is_used_again_after_a_failed_change(poll, events):
+    left, _ = socket_pair()
+    again, peer = socket_pair()
+    number = os.dup(left.fileno())
+    poll.registry.register(Fd(number), "t", READABLE, LEVEL)
+    os.close(number)
+    with pytest.raises(OSError):
+        poll.registry.reregister(Fd(number), "u", READABLE, LEVEL)
+    os.dup2(again.fileno(), number)
+    try:
+        poll.registry.register(Fd(number), "v", READABLE, LEVEL)
+        peer.send(b"x")
+        expect_only(poll, events, "v", "readable")
+    finally:
+        os.close(number)
+
+
+def test_urgent_data_without_a_filter_for_it(lacking, poll, events):
+    lacking("WITHOUT_EXCEPT")
+    test_urgent_data_does_not_lose_what_follows(poll, events)
+
+
+@pytest.mark.parametrize("read", ["read", "readinto", "readv", "read_buf"])
+def test_what_comes_after_urgent_data_is_an_edge(lacking, poll, events, read):
+    """A short read ends the drain, though it stops at the mark: so what follows has to be reported."""
+    lacking("WITHOUT_EXCEPT")
+    stream, peer = tcp_pair()
+    poll.registry.register(stream, "t", READABLE)
+    with socket.socket(fileno=os.dup(peer.fileno())) as sock:
+        sock.send(b"before")
+        sock.send(b"!", socket.MSG_OOB)
+        sock.send(b"after")
+    deadline = time.monotonic() + PATIENCE
+    while stream.peek(100) != b"before" and time.monotonic() < deadline:
+        pass
+    expect_events(poll, events, {"t": "readable"})
+    # What arrives after the read would be an edge by itself.
+    assert select.select([], [], [stream], PATIENCE)[2]
+    time.sleep(MOMENT)
+    while poll.poll(events, 0):
+        pass
+    space = bytearray(100)
+    buffer = ByteBuf(100)
+    pieces = {
+        "read": lambda: stream.read(100),
+        "readinto": lambda: bytes(space[: stream.readinto(space)]),
+        "readv": lambda: bytes(space[: stream.readv([space])]),
+        "read_buf": lambda: b"before" if stream.read_buf(buffer) == 6 else b"",
+    }
+    assert pieces[read]() == b"before"
+    expect_only(poll, events, "t", "readable")
+    assert stream.read(100) in (b"after", b"!after")
+    expect_no_events(poll, events)

@@ -6,7 +6,7 @@ import cython
 from cython.cimports.libc.errno import EMFILE, ENFILE, ENOBUFS, ENOMEM, EOPNOTSUPP
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.sockets import close_socket
-from cython.cimports.metalio._sys.table import Record, is_edge, new_record
+from cython.cimports.metalio._sys.table import ALWAYS, Record, is_edge, new_record
 from cython.cimports.metalio.own_source import OwnSource
 
 from metalio._sys.errors import closed_error, os_error
@@ -129,7 +129,7 @@ class IoSource(OwnSource):
 
     def renew_short(self, directions):
         record: Record = self.record
-        if record is not None and record.renew_short:
+        if record is not None and record.renew_short == ALWAYS:
             self.renew(directions)
         return 0
 

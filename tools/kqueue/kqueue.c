@@ -22,7 +22,10 @@
      and wait4() are replaced for that).  NOTE_EXITSTATUS is for the parent only, as on macOS.  A zombie is reported at
      once, without its status, as old releases of FreeBSD do, or (KQUEUE_ZOMBIES=refused) is ESRCH, as elsewhere.
 
-   - KQUEUE_WITHOUT_USER=1 has it refuse EVFILT_USER, as systems do that have none.
+   - EVFILT_AIO and EVFILT_LIO are not for kevent() to add: kqueue_complete() pretends that a request was done, which then
+     is reported until it is deleted.
+   - In the environment: KQUEUE_WITHOUT_USER, KQUEUE_WITHOUT_EXCEPT have it refuse those filters, as systems do that have
+     none; KQUEUE_PIPE_EBADF makes the EPIPE above EBADF, as on NetBSD.
 
    What it cannot do: disable an EVFILT_PROC; tell which error is pending without taking it away (fflags is ECONNRESET); be in sets that are
    nested more than two deep; report EV_EOF for writing after one's own shutdown(2). */
@@ -47,13 +50,13 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { READ, WRITE, EXCEPT, SETS, ALERT = SETS, TIMER, PROC, KINDS };
+enum { READ, WRITE, EXCEPT, SETS, ALERT = SETS, TIMER, PROC, AIO, LIO, KINDS };
 
 struct filter {
     struct kevent event;
     uint32_t serial;
     int enabled;
-    /* For EVFILT_USER. */
+    /* For EVFILT_USER, EVFILT_AIO, EVFILT_LIO. */
     int active;
     /* A timerfd or pidfd of its own, or -1. */
     int own;
@@ -138,7 +141,7 @@ static void update_alert(struct queue *queue) {
     int active = 0;
     uint64_t count = 1;
     for (struct filter *filter = queue->others; filter; filter = filter->next)
-        active |= filter->event.filter == EVFILT_USER && filter->active && filter->enabled;
+        active |= filter->active && filter->enabled;
     if (active) {
         if (write(queue->alert, &count, sizeof count) < 0 && errno != EAGAIN) abort();
     } else if (read(queue->alert, &count, sizeof count) < 0 && errno != EAGAIN) {
@@ -215,7 +218,9 @@ static int create(struct queue *queue, const struct kevent *change, struct filte
         if (change->ident > 0x7FFFFFFF || fstat((int)change->ident, &status) < 0) return EBADF;
         if (find_queue((int)change->ident) && (set != READ || (int)change->ident == queue->fd)) return EINVAL;
         struct pollfd look = {(int)change->ident, POLLOUT, 0};
-        if (set == WRITE && S_ISFIFO(status.st_mode) && poll(&look, 1, 0) > 0 && look.revents & POLLERR) return EPIPE;
+        if (set == EXCEPT && getenv("KQUEUE_WITHOUT_EXCEPT")) return EINVAL;
+        if (set == WRITE && S_ISFIFO(status.st_mode) && poll(&look, 1, 0) > 0 && look.revents & POLLERR)
+            return getenv("KQUEUE_PIPE_EBADF") ? EBADF : EPIPE;
         int error = grow(queue, (int)change->ident + 1);
         if (error) return error;
     } else if (change->filter != EVFILT_USER && change->filter != EVFILT_TIMER &&
@@ -356,7 +361,7 @@ static int scan_others(struct queue *queue, int kind, struct kevent *events, int
         uint64_t times = 1;
         next = filter->next;
         if (filter->event.filter != kind || !filter->enabled) continue;
-        if (kind == EVFILT_USER && !filter->active) continue;
+        if (filter->own < 0 && !filter->active) continue;
         if (kind == EVFILT_TIMER && read(filter->own, &times, sizeof times) < 0) continue;
         if (kind == EVFILT_PROC) {
             if (!readable(filter->own)) continue;
@@ -380,7 +385,8 @@ static int scan_others(struct queue *queue, int kind, struct kevent *events, int
 static int scan(struct queue *queue, struct kevent *events, int room) {
     int count = 0;
     unsigned turn = queue->turn++;
-    static const int others[KINDS] = {[ALERT] = EVFILT_USER, [TIMER] = EVFILT_TIMER, [PROC] = EVFILT_PROC};
+    static const int others[KINDS] = {[ALERT] = EVFILT_USER, [TIMER] = EVFILT_TIMER, [PROC] = EVFILT_PROC,
+                                     [AIO] = EVFILT_AIO, [LIO] = EVFILT_LIO};
     for (unsigned i = 0; i < KINDS; i++) {
         int what = (turn + i) % KINDS;
         if (count == room) break;
@@ -525,6 +531,24 @@ EXPORT int kevent(int kq, const struct kevent *changes, int nchanges, struct kev
         int got = (int)syscall(SYS_epoll_pwait2, kq, &event, 1, timeout ? &left : NULL, NULL, 0);
         if (got < 0) return -1;
     }
+}
+
+EXPORT int kqueue_complete(int kq, int kind, uintptr_t ident, uintptr_t udata, int flags) {
+    int error = ENOMEM;
+    pthread_mutex_lock(&mutex);
+    struct queue *queue = find_queue(kq);
+    struct filter *filter = queue ? calloc(1, sizeof *filter) : NULL;
+    if (filter) {
+        filter->event = (struct kevent){ident, kind, flags, 0, 0, (void *)udata};
+        filter->own = -1;
+        filter->active = filter->enabled = 1;
+        filter->next = queue->others;
+        queue->others = filter;
+        update_alert(queue);
+        error = 0;
+    }
+    pthread_mutex_unlock(&mutex);
+    return error;
 }
 
 /* -- What closes descriptors --------------------------------------------------------------------------------------- */

@@ -42,7 +42,7 @@ from cython.cimports.metalio._sys.linux import (
     set_timer,
 )
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record, Slot, is_edge
+from cython.cimports.metalio._sys.table import ALWAYS, Record, Slot, is_edge
 from cython.cimports.metalio._sys.user_space import OPEN
 from cython.cimports.metalio.events import Events, Ready
 from cython.cimports.posix.unistd import close
@@ -217,7 +217,7 @@ class EpollSelector(Selector):
     def review(self, record, ready):
         """What to report of an event that changes something about its record."""
         if ready & PRIORITY and not record.interest & PRIORITY:
-            record.renew_short = True
+            record.renew_short = ALWAYS
             ready &= ~PRIORITY
         if record.options & ONESHOT:
             record.spent = True

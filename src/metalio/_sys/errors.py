@@ -57,6 +57,7 @@ _REGISTER_HINTS = {
         "this kind of file cannot be polled, since it never blocks (a regular file, a directory, some devices): "
         "read and write it directly, or from a thread"
     ),
+    errno.EPIPE: "the reader of this pipe has gone, and the kqueue of this system has no way to report that",
     errno.EBADF: "the descriptor is not open",
     errno.ENOENT: "this source is not registered here",
     errno.ENOSPC: "the limit in /proc/sys/fs/epoll/max_user_watches is reached",

@@ -84,12 +84,12 @@ cdef extern from *:
     #define METALIO_OOB 0
     #endif
     /* macOS and NetBSD name the filter, and have no way to use it. */
-    #if defined(EVFILT_AIO) && (defined(__FreeBSD__) || defined(__DragonFly__))
+    #if defined(EVFILT_AIO) && (defined(__FreeBSD__) || defined(__DragonFly__) || defined(KQUEUE_STAND_IN))
     #define METALIO_AIO EVFILT_AIO
     #else
     #define METALIO_AIO (METALIO_MISSING + 2)
     #endif
-    #if defined(EVFILT_LIO) && defined(__FreeBSD__)
+    #if defined(EVFILT_LIO) && (defined(__FreeBSD__) || defined(KQUEUE_STAND_IN))
     #define METALIO_LIO EVFILT_LIO
     #else
     #define METALIO_LIO (METALIO_MISSING + 3)
@@ -172,12 +172,14 @@ cdef class KqueueSelector(Selector):
 
     cdef int list_changes(self, Record record, int filters, int flags, kevent *changes) noexcept
     cdef int begin(self, Record record, int filters, int flags) noexcept
+    cdef int note_marks(self, Record record) noexcept
     cdef int judge(self, Record record, kevent *change) noexcept
     cdef int end(self, Record record) noexcept
     cdef bint knows(self, Record record) noexcept
     cdef int wanted(self, Record record) noexcept
     cdef int triggering(self, Record record) noexcept
     cdef int restore(self, Record record, int filters, int flags) noexcept
+    cdef int complete(self, Events events, Record record, kevent *event) except -1
     cdef int store(self, Events events, Record record, kevent *event) noexcept
     cdef bint still_broken(self, Record record) noexcept
     cdef int ready_of(self, Record record, kevent *event) noexcept

@@ -14,14 +14,17 @@ else keeps its file open.  What follows from that:
 
 Edges need no emulation, with one exception: a TCP stream stops reading at the mark of urgent data, and then a short
 read is not the end.  So streams with edges also have EVFILT_EXCEPT, where there is one, and one on which it was
-reported renews its registration after a short read.
+reported renews its registration after a short read.  Where there is none they are `marked`: after a short read they
+look whether they stand at the mark, and renew their registration if they do.
 
-The writing end of a pipe whose reader has gone is refused (EPIPE), and no filter will ever say so.  An EVFILT_USER
-filter of the same number, triggered at once, stands in for it.
+The writing end of a pipe whose reader has gone is refused (EPIPE; NetBSD says EBADF), and no filter will ever say so.
+An EVFILT_USER filter of the same number, triggered at once, stands in for it; where there is none, the error is handed
+on.
 
 Asynchronous I/O (FreeBSD, DragonFly BSD) is not registered by kevent(2), but by each request: `sigev_notify` is
 SIGEV_KEVENT, `sigev_notify_kqueue` is `Poll.fileno()`, and `sigev_value` is a descriptor that was registered with
-`Interest.AIO` or `Interest.LIO`, under whose token the event then comes.
+`Interest.AIO` or `Interest.LIO`, under whose token the event then comes.  The kernel would repeat it until the result
+is fetched; unless that is asked for (`PollOpt.LEVEL`) its filter is deleted when it is seen.
 """
 
 import cython
@@ -45,7 +48,7 @@ from cython.cimports.metalio._sys.bits import (
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.file_id import FileId, identify
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record, Slot, is_edge
+from cython.cimports.metalio._sys.table import ALWAYS, AT_MARK, NEVER, Record, Slot, is_edge
 from cython.cimports.metalio._sys.user_space import FORKED, OPEN
 from cython.cimports.metalio.events import Ready
 from cython.cimports.posix.unistd import close
@@ -115,7 +118,15 @@ class KqueueSelector(Selector):
                 error = self.judge(record, cython.address(changes[index]))
         if error:
             self.end(record)
+        self.note_marks(record)
         return error
+
+    def note_marks(self, record):
+        """Whether it stops reading where this selector cannot see it."""
+        if record.renew_short != ALWAYS:
+            unseen: cython.bint = record.filters & (READABLE | PRIORITY) == READABLE
+            record.renew_short = AT_MARK if unseen and record.flags & EV_CLEAR and not record.foreign else NEVER
+        return 0
 
     def judge(self, record, change):
         """What an added filter's error means for its registration: 0, or the error."""
@@ -127,16 +138,18 @@ class KqueueSelector(Selector):
             # There is nothing urgent about this kind of file.
             record.filters &= ~PRIORITY
             return 0
-        if error != EPIPE:
+        if filter != EVFILT_WRITE or error not in (EPIPE, EBADF):
             return error
-        if filter != EVFILT_WRITE or EVFILT_USER >= MISSING:
-            return 0
+        file: FileId
+        if error == EBADF and identify(record.fd, cython.address(file)):
+            return error
+        if EVFILT_USER >= MISSING:
+            return EPIPE
         changes = cython.declare(kevent[2])
         record.filters = (record.filters & ~WRITABLE) | _BROKEN
         fill(changes, record.fd, EVFILT_USER, record.flags | EV_ADD | EV_ENABLE, 0, 0, record.generation)
         fill(changes + 1, record.fd, EVFILT_USER, 0, NOTE_TRIGGER, 0, record.generation)
-        error = make_changes(self.kq, changes, 2)
-        return error if error else cython.cast(cython.int, changes[0].data)
+        return EPIPE if make_changes(self.kq, changes, 2) or changes[0].data else 0
 
     def end(self, record):
         """Remove a record's filters; 0, or the number of the error that says that they were gone already."""
@@ -156,8 +169,11 @@ class KqueueSelector(Selector):
         """Whether the kernel's set still has a record."""
         filters: cython.int = record.filters
         if filters == 0:
-            # Of asynchronous I/O, of which the kernel keeps no account.
-            return True
+            # Of asynchronous I/O, of which the kernel keeps no account; or an attempt to change it has failed.
+            return self.wanted(record) == 0
+        if filters == _BROKEN:
+            # The kernel does not know to which descriptor it belongs.
+            return self.still_broken(record)
         changes = cython.declare(kevent[4])
         flags: cython.int = record.flags | (EV_DISABLE if record.spent else EV_ENABLE)
         # One is enough: they go together.
@@ -246,6 +262,8 @@ class KqueueSelector(Selector):
         if error:
             self.end(record)
             self.restore(record, filters, flags)
+        else:
+            self.note_marks(record)
         return error
 
     def restore(self, record, filters, flags):
@@ -297,10 +315,9 @@ class KqueueSelector(Selector):
                 # What is due was looked for before the kernel was asked, or will be after.
                 continue
             if filter in (EVFILT_AIO, EVFILT_LIO):
-                # The number that came with the request is all there is.
-                key = generation
-                generation = slots[key].generation if key < known else 0
-            elif key == cython.cast(cython.size_t, self.wake_key):
+                self.complete(events, self.table.at(generation), event)
+                continue
+            if key == cython.cast(cython.size_t, self.wake_key):
                 if self.bell is not None:
                     self.bell.drain()
                 events.count += self.add_wake(events.entries + events.count)
@@ -309,6 +326,15 @@ class KqueueSelector(Selector):
                 self.store(events, cython.cast(Record, self.table.records[key]), event)
             elif exact:
                 self.silence(event)
+        return 0
+
+    def complete(self, events, record, event):
+        """Store the event of a request, whose number is all there is; and end it, as far as the kernel repeats it."""
+        kind: cython.int = AIO if filter_of(event) == EVFILT_AIO else LIO
+        if record is None or not record.interest & kind or record.options & (EDGE | ONESHOT):
+            self.silence(event)
+        if record is not None:
+            self.store(events, record, event)
         return 0
 
     def store(self, events, record, event):
@@ -340,7 +366,10 @@ class KqueueSelector(Selector):
         """Whether a record's descriptor is still the pipe that was refused: its stand-in does not end with it."""
         changes = cython.declare(kevent[2])
         fill(changes, record.fd, EVFILT_WRITE, EV_ADD | EV_DISABLE, 0, 0, record.generation)
+        file: FileId
         if make_changes(self.kq, changes, 1) or changes[0].data == EPIPE:
+            return True
+        if changes[0].data == EBADF and identify(record.fd, cython.address(file)) == 0:
             return True
         fill(changes, record.fd, EVFILT_WRITE, EV_DELETE, 0, 0, 0)
         fill(changes + 1, record.fd, EVFILT_USER, EV_DELETE, 0, 0, 0)
@@ -365,7 +394,7 @@ class KqueueSelector(Selector):
                 ready |= WRITE_CLOSED
         elif filter == EVFILT_EXCEPT:
             if not record.interest & PRIORITY:
-                record.renew_short = True
+                record.renew_short = ALWAYS
             elif event.fflags & NOTE_OOB:
                 ready |= PRIORITY
         elif filter == EVFILT_USER:

@@ -4,6 +4,13 @@ from libc.stdint cimport uint32_t, uint64_t
 from metalio._sys.bits cimport EDGE, ONESHOT
 
 
+cdef enum:
+    NEVER = 0
+    ALWAYS = 1
+    # If it is a read that stopped at the mark of urgent data, which the selector does not hear of.
+    AT_MARK = 2
+
+
 # As small as it gets, and without methods, for which it would have to carry a pointer: there is one a connection.
 cdef class Record:
     cdef object token
@@ -25,7 +32,7 @@ cdef class Record:
     cdef unsigned char spent
     # An emulated edge has reported an error or a hang-up, which poll(2) would repeat for ever.
     cdef unsigned char hung
-    # Whether the source has to tell the selector of a short transfer, or of one that would block.
+    # Whether the source has to tell the selector of a transfer that would block, or of a short one: one of the below.
     cdef unsigned char renew_short
     cdef unsigned char renew_blocked
     cdef unsigned char foreign

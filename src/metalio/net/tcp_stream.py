@@ -5,6 +5,7 @@ from operator import index
 import cython
 from cython.cimports.libc.errno import errno
 from cython.cimports.metalio._sys.address import read_address
+from cython.cimports.metalio._sys.bits import READABLE
 from cython.cimports.metalio._sys.sockets import (
     AF_INET,
     AF_INET6,
@@ -20,6 +21,7 @@ from cython.cimports.metalio._sys.sockets import (
     setsockopt,
     socklen_t,
 )
+from cython.cimports.metalio._sys.table import ALWAYS, AT_MARK, Record
 from cython.cimports.metalio.net.internet import get_ttl, set_ttl
 from cython.cimports.metalio.net.socket import connect_socket, flag, open_or_raise, take_over
 from cython.cimports.metalio.net.stream import Stream
@@ -116,3 +118,12 @@ class TcpStream(Stream):
         if setsockopt(self.fd, SOL_SOCKET, SO_LINGER, cython.address(value), cython.sizeof(linger_option)) < 0:
             raise os_error(errno)
         self.lingers = seconds is not None
+
+    def renew_short(self, directions):
+        record: Record = self.record
+        if record is None:
+            return 0
+        when: cython.int = record.renew_short
+        if when == ALWAYS or (when == AT_MARK and directions & READABLE and at_mark(self.fd)):
+            self.renew(directions)
+        return 0

@@ -46,7 +46,7 @@ from cython.cimports.metalio._sys.sockets import (
     recvmsg,
     sendmsg,
 )
-from cython.cimports.metalio._sys.table import Record, is_edge
+from cython.cimports.metalio._sys.table import ALWAYS, Record, is_edge
 from cython.cimports.metalio.net.socket import open_or_raise, take_over
 from cython.cimports.metalio.net.stream import Stream
 from cython.cimports.metalio.transfer import borrow, refuse
@@ -336,7 +336,7 @@ class UnixStream(Stream):
         record: Record = self.record
         if record is None or not is_edge(record):
             return 0
-        if record.renew_short:
+        if record.renew_short == ALWAYS:
             return self.renew(directions)
         if directions & READABLE:
             self.wary = TELLS_TRUNCATION

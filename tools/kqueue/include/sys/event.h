@@ -8,9 +8,11 @@
 
 #define EVFILT_READ (-1)
 #define EVFILT_WRITE (-2)
+#define EVFILT_AIO (-3)
 #define EVFILT_PROC (-5)
 #define EVFILT_TIMER (-7)
 #define EVFILT_USER (-10)
+#define EVFILT_LIO (-12)
 #define EVFILT_EXCEPT (-15)
 
 #define EV_ADD 0x0001
@@ -42,5 +44,9 @@ struct kevent {
 int kqueue(void);
 int kevent(int kq, const struct kevent *changes, int nchanges, struct kevent *events, int nevents,
            const struct timespec *timeout);
+
+/* What only this one has: as if a request of asynchronous I/O were done. */
+#define KQUEUE_STAND_IN 1
+int kqueue_complete(int kq, int filter, uintptr_t ident, uintptr_t udata, int flags);
 
 #endif
