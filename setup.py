@@ -90,14 +90,16 @@ DIRECTIVES = {
     "binding": False,
 }
 
+# Windows 10, and no more of its headers than needed.
+WINDOWS_MACROS = [("_WIN32_WINNT", "0x0A00"), ("WIN32_LEAN_AND_MEAN", None), ("NOMINMAX", None)]
+
 compile_args = []
 link_args = []
 libraries = []
 macros = []
 if PLATFORM == "win32":
     libraries = ["ws2_32", "ntdll"]
-    # Windows 10, and no more of its headers than needed.
-    macros = [("_WIN32_WINNT", "0x0A00"), ("WIN32_LEAN_AND_MEAN", None), ("NOMINMAX", None)]
+    macros = WINDOWS_MACROS
 else:
     compile_args = ["-O3", "-fno-semantic-interposition"]
 if PLATFORM.startswith("sunos"):

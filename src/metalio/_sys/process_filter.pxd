@@ -2,6 +2,7 @@ cdef extern from *:
     """
     #include <errno.h>
     #include <poll.h>
+    #include <signal.h>
     #include <sys/types.h>
     #include <sys/event.h>
     #include <sys/wait.h>

@@ -45,7 +45,11 @@ cdef extern from *:
         int msg_flags;
     };
     /* There are no control messages here. */
+    #undef CMSG_FIRSTHDR
+    #undef CMSG_NXTHDR
     #undef CMSG_DATA
+    #undef CMSG_LEN
+    #undef CMSG_SPACE
     #undef cmsghdr
     struct metalio_cmsghdr { size_t cmsg_len; int cmsg_level; int cmsg_type; };
     #define cmsghdr metalio_cmsghdr
