@@ -99,6 +99,8 @@ class Registry:
         with cython.critical_section(self.selector.table):
             record = self.selector.table.at(key_of(fd))
         if record is None or not record.foreign:
+            # Another thread may have closed the poll meanwhile.
+            self.selector.check()
             raise registration_error(_ENOENT)
         return record
 

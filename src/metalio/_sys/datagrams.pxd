@@ -45,7 +45,7 @@ cdef extern from *:
     #else
         int count = 0;
         while (count < most) {
-            ssize_t size = recvmsg(fd, &messages[count].msg_hdr, MSG_DONTWAIT);
+            Py_ssize_t size = recvmsg(fd, &messages[count].msg_hdr, MSG_DONTWAIT);
             if (size >= 0) {
                 messages[count++].msg_len = (unsigned int)size;
             } else if (errno != EINTR) {
@@ -68,7 +68,7 @@ cdef extern from *:
     #else
         int sent = 0;
         while (sent < count) {
-            ssize_t size = sendmsg(fd, &messages[sent].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
+            Py_ssize_t size = sendmsg(fd, &messages[sent].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
             if (size >= 0) {
                 sent++;
             } else if (errno != EINTR) {

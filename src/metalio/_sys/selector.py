@@ -166,6 +166,8 @@ class Selector(UserSpace):
                 token = take_token(record)
                 error = self.remove(record) if self.state == OPEN else 0
         if error and not forgiving:
+            # Another thread may have closed the poll meanwhile, and with it the registration.
+            self.check()
             raise registration_error(error)
         return 0
 

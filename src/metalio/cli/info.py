@@ -92,9 +92,9 @@ def child_exit():
         ChildExit(os.getpid()).close()
     except (NotImplementedError, OSError):
         return None
-    if hasattr(os, "pidfd_open"):
-        return "pidfd"
-    return "wait handle" if sys.platform == "win32" else "EVFILT_PROC"
+    if "kqueue" in selector_names():
+        return "EVFILT_PROC"
+    return "wait handle" if sys.platform == "win32" else "pidfd"
 
 
 def signals():
