@@ -38,7 +38,10 @@ ONLY = {
     Path("metalio/_sys/afd"): ("win32",),
     EPOLL: LINUX,
     Path("metalio/_sys/kqueue"): KQUEUE,
+    Path("metalio/_sys/pipes"): ("win32",),
+    Path("metalio/_sys/port_source"): ("win32",),
     Path("metalio/_sys/process_filter"): KQUEUE,
+    Path("metalio/windows/named_pipe"): ("win32",),
 }
 UNIX = {
     Path("metalio/_sys/bell"),

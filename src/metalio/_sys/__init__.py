@@ -4,6 +4,7 @@
 - `epoll`, `kqueue`, `poll`, `afd`: the selectors.
 - `table`: who is registered.  `bell`: what wakes a sleeper.  `bits`: the bits of interests, options and events.
 - `pidfd`, `process_filter`: the end of a process.
+- `port_source`, `pipes`: what completions tell of on Windows.
 - `sockets`, `datagrams`, `winsock`, `address`: sockets and their addresses.
 - `errors`, `clock`, `file_id`, `linux`, `windows`, `native`: small things of the operating system.
 - `choice`: what variables of the environment choose.

@@ -1,7 +1,8 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 from metalio._sys.selector cimport Selector
 from metalio._sys.table cimport Record
+from metalio._sys.user_space cimport Node
 from metalio._sys.windows cimport Request
 from metalio.events cimport Events
 
@@ -50,7 +51,13 @@ cdef class AfdSelector(Selector):
     cdef int free
     cdef int queue
     cdef int queue_end
+    # Whose the completions are that have other keys than the driver's and the waker's: nodes of user space.
+    cdef dict guests
 
+    # Have a node noticed when a completion with this key comes, from now on or no longer.
+    cdef int admit(self, uintptr_t key, Node node) except -1
+    cdef int dismiss(self, uintptr_t key) except -1
+    cdef int notify(self, uintptr_t key) except -1
     cdef Operation *operation(self, int index) noexcept
     cdef int grow(self) except -1
     cdef int ask(self, Record record) noexcept

@@ -26,6 +26,10 @@ handles in the process.
 sockets share one.
 
 The waker is a completion that is posted to the port.
+
+**Guests.**  Other things than sockets are nodes of user space that something brings a completion for: a pipe's
+operation, a wait that has ended, a signal.  It says no more than that there is something to see; the node sees for
+itself.  So one that comes twice, or too late, does no harm, and a key that nobody has is passed over.
 """
 
 import cython
@@ -48,7 +52,7 @@ from cython.cimports.metalio._sys.bits import (
 )
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, is_edge
-from cython.cimports.metalio._sys.user_space import OPEN
+from cython.cimports.metalio._sys.user_space import OPEN, Node
 from cython.cimports.metalio._sys.windows import (
     AFD_ABORT,
     AFD_ACCEPT,
@@ -322,6 +326,8 @@ class AfdSelector(Selector):
             for position in range(count):
                 if completions[position].lpCompletionKey == _RING:
                     events.count += self.add_wake(events.entries + events.count)
+                elif completions[position].lpCompletionKey != _POLLED:
+                    self.notify(completions[position].lpCompletionKey)
                 else:
                     self.complete(events, cython.cast(uintptr_t, completions[position].lpOverlapped))
             if count < most or events.count == events.limit:
@@ -414,6 +420,31 @@ class AfdSelector(Selector):
             ready |= WRITABLE
         return ready
 
+    # -- Guests -------------------------------------------------------------------------------------------------------
+
+    def admit(self, key, node):
+        with cython.critical_section(self.table):
+            self.check()
+            if self.guests is None:
+                self.guests = {}
+            self.guests[key] = node
+        return 0
+
+    def dismiss(self, key):
+        node: object = None
+        with cython.critical_section(self.table):
+            if self.guests is not None:
+                # It is released outside of the lock.
+                node = self.guests.pop(key, None)
+        return 0
+
+    def notify(self, key):
+        node: object = None if self.guests is None else self.guests.get(key)
+        if node is not None and cython.cast(Node, node).notice():
+            # Another thread sleeps; whether this one has room for the event is not known yet.
+            self.ring()
+        return 0
+
     # -- The bell -----------------------------------------------------------------------------------------------------
 
     def ring(self):
@@ -449,6 +480,8 @@ class AfdSelector(Selector):
         self.groups = cython.NULL
         self.group_count = 0
         self.free = self.queue = -1
+        # The nodes themselves are released by who closes.
+        self.guests = None
         close_handle(self.port)
         self.port = cython.NULL
         return 0

@@ -41,8 +41,15 @@ _WINSOCK = {
 }
 
 
+# Windows' own errors, which are neither of these, are numbered from here on; sources keep them in 15 bits.
+WINDOWS = 1 << 14
+
+
 def os_error(number, hint=None):
     """The `OSError` (of the subclass that belongs to `number`) with the system's message, and a hint behind it."""
+    if number > WINDOWS:
+        message = FormatError(number - WINDOWS).rstrip(".")
+        return OSError(None, f"{message}: {hint}" if hint else message, None, number - WINDOWS)
     if sys.platform == "win32" and (number in _WINSOCK or number >= 10000):
         number = _WINSOCK.get(number, number)
         message = FormatError(number).rstrip(".")

@@ -47,6 +47,9 @@ cdef class Node:
     cdef int expire(self, int64_t moment) except -1
     cdef int reschedule(self) except -1
     cdef bint arm(self, int interest) noexcept
+    # On Windows, a completion has come that has this node's key: make ready what is due; whether somebody has to be
+    # woken.  The poll's lock is held, so nothing of Python's may run.
+    cdef bint notice(self) noexcept
     cdef int change_space(self, UserSpace space) except -1
 
 

@@ -84,6 +84,9 @@ class Node:
             if swap_if(cython.address(self.state), cython.address(state), after):
                 return (after & ~state & QUEUED) != 0
 
+    def notice(self):
+        return False
+
     def expire(self, moment):
         return 0
 
