@@ -41,6 +41,7 @@ ONLY = {
     Path("metalio/_sys/pipes"): ("win32",),
     Path("metalio/_sys/port_source"): ("win32",),
     Path("metalio/_sys/process_filter"): KQUEUE,
+    Path("metalio/_sys/process_handle"): ("win32",),
     Path("metalio/windows/named_pipe"): ("win32",),
 }
 UNIX = {

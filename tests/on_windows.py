@@ -9,7 +9,6 @@ CPYTHONS = "CPython's own tests are not among what is put together there"
 FILES = {
     "test_asyncio_cpython.py": CPYTHONS,
     "test_selectors_cpython.py": CPYTHONS,
-    "test_process.py": "Windows has no pidfd, and metalio no wait handles yet",
     "test_read_buf.py": "most of its streams are pipes and Unix sockets, which metalio does not have on Windows",
     "test_signal.py": "Windows does not have the signals of Unix",
     "test_example_asyncio_echo.py": ENDED,

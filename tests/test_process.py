@@ -17,14 +17,18 @@ import pytest
 from util import (
     PATIENCE,
     READABLE,
+    WINDOWS,
     Worker,
     count_fds,
     expect_events,
     expect_no_events,
     expect_only,
+    handles,
     in_child,
+    is_inheritable,
     mine,
     no_free_descriptors,
+    not_on_windows,
     sleeping,
     wait_readable,
 )
@@ -35,6 +39,21 @@ from metalio.process import ChildExit
 
 EDGE, LEVEL, ONESHOT = PollOpt.EDGE, PollOpt.LEVEL, PollOpt.ONESHOT
 KQUEUE = "kqueue" in selector_names()
+# Both tell the status of any process, and as long as one likes.
+KNOWN = KQUEUE or WINDOWS
+STATUSES = [0, 1, 77, 255]
+if not WINDOWS:
+    STATUSES += [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGABRT]
+
+if WINDOWS:
+    import _winapi
+
+    def count_fds():
+        """How many handles of processes this one has open."""
+        with contextlib.closing(ChildExit(os.getpid())) as own:
+            found = handles()
+            return list(found.values()).count(found[own.fileno()]) - 1
+
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -60,7 +79,10 @@ def end(process):
 def ended(process):
     """Have it end, and wait until it has, without waiting for it."""
     end(process)
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    if WINDOWS:
+        assert _winapi.WaitForSingleObject(process._handle, int(PATIENCE) * 1000) == _winapi.WAIT_OBJECT_0
+    else:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.mark.parametrize("opts", [EDGE, LEVEL, ONESHOT])
@@ -176,7 +198,7 @@ def test_many(poll, events):
 # -- What became of it ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [0, 1, 77, 255, -signal.SIGTERM, -signal.SIGKILL, -signal.SIGABRT])
+@pytest.mark.parametrize("status", STATUSES)
 def test_status_is_that_of_popen(status):
     with child(status) as process, ChildExit(process) as exit:
         ended(process)
@@ -191,14 +213,15 @@ def test_status_after_it_was_waited_for():
     with child(3) as process, ChildExit(process) as exit:
         end(process)
         process.wait(PATIENCE)
-        if KQUEUE:
-            # The kernel told the status with the event.
+        if KNOWN:
+            # The kernel told the status with the event; or keeps it with the handle.
             assert exit.status() == 3
         else:
             with pytest.raises(ChildProcessError):
                 exit.status()
 
 
+@not_on_windows("no signal stops a process on Windows")
 def test_stopping_is_not_ending(poll, events):
     with child() as process, ChildExit(process) as exit:
         poll.registry.register(exit, "e", READABLE)
@@ -214,17 +237,27 @@ def test_stopping_is_not_ending(poll, events):
 
 def test_no_child_of_this_process(poll, events):
     """It may be watched all the same."""
-    code = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait(); input()"
+    sleep = "import time; time.sleep(60)"
+    code = (
+        "import subprocess, sys; "
+        f"p = subprocess.Popen([sys.executable, '-Ic', {sleep!r}]); print(p.pid, flush=True); p.wait(); input()"
+    )
     command = [sys.executable, "-Ic", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         with ChildExit(int(process.stdout.readline())) as exit:
             poll.registry.register(exit, "e", READABLE)
-            with pytest.raises(ChildProcessError):
-                exit.status()
+            if WINDOWS:
+                assert exit.status() is None
+            else:
+                with pytest.raises(ChildProcessError):
+                    exit.status()
             exit.send_signal(signal.SIGTERM)
             expect_events(poll, events, {"e": "readable"})
-            with pytest.raises(ChildProcessError):
-                exit.status()
+            if WINDOWS:
+                assert exit.status() == 1
+            else:
+                with pytest.raises(ChildProcessError):
+                    exit.status()
         process.stdin.close()
 
 
@@ -244,10 +277,12 @@ def test_send_signal(poll, events):
         exit.send_signal(0)
         exit.send_signal(signal.SIGTERM)
         expect_only(poll, events, "e", "readable")
-        assert exit.status() == -signal.SIGTERM
-        # To a zombie that goes nowhere.
-        exit.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == -signal.SIGTERM
+        status = 1 if WINDOWS else -signal.SIGTERM
+        assert exit.status() == status
+        if not WINDOWS:
+            # To a zombie that goes nowhere.
+            exit.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == status
         with pytest.raises(ProcessLookupError):
             exit.send_signal(signal.SIGTERM)
         with pytest.raises(ProcessLookupError):
@@ -258,6 +293,38 @@ def test_send_signal(poll, events):
 def test_what_is_no_signal(number, error):
     with ChildExit(os.getpid()) as exit, pytest.raises(error):
         exit.send_signal(number)
+
+
+@pytest.mark.skipif(not WINDOWS, reason="for Windows")
+def test_events_of_the_console_are_no_numbers():
+    """CTRL_C_EVENT is 0, which asks whether there is a process."""
+    with child() as process, ChildExit(process) as exit:
+        exit.send_signal(0)
+        assert exit.status() is None
+        with pytest.raises(OSError, match="no more"):
+            exit.send_signal(1)
+        end(process)
+        process.wait(PATIENCE)
+        for number in (signal.CTRL_C_EVENT, signal.CTRL_BREAK_EVENT, signal.SIGTERM, 0):
+            with pytest.raises(ProcessLookupError):
+                exit.send_signal(number)
+
+
+@pytest.mark.skipif(not WINDOWS, reason="for Windows")
+def test_numbers_are_not_rounded():
+    for number in range(os.getpid() + 1, os.getpid() + 4):
+        with pytest.raises(ProcessLookupError):
+            ChildExit(number)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_no_descriptor_stays_open(poll, registered):
+    before = count_fds()
+    for number in range(300):
+        with ChildExit(os.getpid()) as exit:
+            if registered:
+                poll.registry.register(exit, number, READABLE)
+    assert count_fds() == before
 
 
 # -- Whose ------------------------------------------------------------------------------------------------------------
@@ -275,7 +342,7 @@ def test_a_number_or_an_object_that_has_it(poll, events):
 
 
 def test_multiprocessing(poll, events):
-    process = multiprocessing.get_context("fork").Process(target=sys.exit, args=(5,))
+    process = multiprocessing.get_context("spawn" if WINDOWS else "fork").Process(target=sys.exit, args=(5,))
     with pytest.raises(TypeError, match="pid"):
         # Not started.
         ChildExit(process)
@@ -303,6 +370,7 @@ def test_asyncio(poll, events):
     asyncio.run(main())
 
 
+@not_on_windows("there is no fork on Windows")
 def test_a_child_of_fork(poll, events):
     pid = os.fork()
     if pid == 0:
@@ -319,7 +387,8 @@ def test_a_process_that_is_gone():
         end(process)
         process.wait(PATIENCE)
         before = count_fds()
-        for gone in (process, process.pid):
+        # On Windows a number stays a process's as long as anybody has a handle of it, as Popen has.
+        for gone in (process,) if WINDOWS else (process, process.pid):
             with pytest.raises(ProcessLookupError):
                 ChildExit(gone)
         assert count_fds() == before
@@ -367,7 +436,7 @@ def test_arguments():
             ChildExit(*wrong)
 
 
-@pytest.mark.skipif(KQUEUE, reason="every kqueue has EVFILT_PROC")
+@pytest.mark.skipif(KNOWN, reason="every kqueue has EVFILT_PROC, and every Windows handles of processes")
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
 def test_a_kernel_without_it(monkeypatch, number):
     def refuse(pid, flags=0):
@@ -378,7 +447,7 @@ def test_a_kernel_without_it(monkeypatch, number):
         ChildExit(os.getpid())
 
 
-@pytest.mark.skipif(KQUEUE, reason="every kqueue has EVFILT_PROC")
+@pytest.mark.skipif(KNOWN, reason="every kqueue has EVFILT_PROC, and every Windows handles of processes")
 def test_a_platform_without_it(monkeypatch):
     monkeypatch.delattr(os, "pidfd_open")
     with pytest.raises(NotImplementedError, match="platform"):
@@ -393,7 +462,7 @@ def test_closing():
     exit = ChildExit(os.getpid())
     assert repr(exit) == f"<ChildExit pid={os.getpid()} fd={exit.fileno()}>"
     assert isinstance(exit, Source)
-    assert not os.get_inheritable(exit.fileno())
+    assert not is_inheritable(exit.fileno())
     exit.close()
     exit.close()
     assert exit.closed
@@ -403,6 +472,64 @@ def test_closing():
             use()
     assert exit.pid == os.getpid()
     assert count_fds() == before
+
+
+def test_in_one_poll_after_another(poll, events, selector):
+    with child() as process, ChildExit(process) as exit:
+        for number in range(20):
+            with Poll(selector=selector) as other:
+                other.registry.register(exit, number, READABLE)
+                expect_no_events(other, events, 0)
+                if number % 2:
+                    other.registry.deregister(exit)
+        poll.registry.register(exit, "last", READABLE)
+        end(process)
+        expect_only(poll, events, "last", "readable")
+        poll.registry.deregister(exit)
+        with Poll(selector=selector) as other:
+            other.registry.register(exit, "again", READABLE)
+            expect_only(other, events, "again", "readable")
+
+
+def test_what_ends_while_nobody_watches(poll, events):
+    with child() as process, ChildExit(process) as exit:
+        poll.registry.register(exit, "e", READABLE)
+        poll.registry.deregister(exit)
+        ended(process)
+        expect_no_events(poll, events)
+        poll.registry.register(exit, "f", READABLE)
+        expect_only(poll, events, "f", "readable")
+
+
+def test_several_watch_one_process(poll, events, selector):
+    with child() as process, Poll(selector=selector) as other:
+        watchers = [mine(ChildExit(process)) for _ in range(4)]
+        for number, exit in enumerate(watchers):
+            (poll if number % 2 else other).registry.register(exit, number, READABLE)
+        watchers[0].close()
+        end(process)
+        expect_events(poll, events, {1: "readable", 3: "readable"})
+        expect_events(other, events, {2: "readable"})
+
+
+def test_registering_while_it_ends(poll, events):
+    """Whenever that is, there is an event; and nothing that was deregistered is touched."""
+    for number in range(30):
+        with child() as process, ChildExit(process) as exit:
+            end(process)
+            while exit.status() is None:
+                poll.registry.register(exit, "early", READABLE)
+                poll.registry.deregister(exit)
+            poll.registry.register(exit, number, READABLE)
+            expect_only(poll, events, number, "readable")
+
+
+def test_the_poll_is_closed_first(selector):
+    with child() as process, ChildExit(process) as exit:
+        with Poll(selector=selector) as poll:
+            poll.registry.register(exit, "e", READABLE)
+        ended(process)
+        assert exit.status() == 0
 
 
 def test_closing_ends_the_registration(poll, events):
@@ -505,6 +632,7 @@ def test_in_the_child_of_a_fork(poll, events, selector):
         assert exit.status() == -signal.SIGTERM
 
 
+@not_on_windows("it is a handle, which select() does not take")
 def test_it_waits_like_any_descriptor():
     with child() as process, ChildExit(process) as exit:
         end(process)

@@ -13,6 +13,8 @@ from metalio._sys import selector_names
 
 if "kqueue" in selector_names():
     from metalio._sys import process_filter as _system
+elif "afd" in selector_names():
+    from metalio._sys import process_handle as _system
 else:
     from metalio._sys import pidfd as _system
 
@@ -34,9 +36,10 @@ class ChildExit(IoSource):
     moments: `Popen.poll()` may come too early).  Make this before that happens, or the number may be another process's
     by then.  It goes on standing for the same process, whatever becomes of the number.
 
-    pidfd_open(2), Linux from 5.3 on; `EVFILT_PROC` of kqueue(2), where the child of a fork finds it closed.  Raises
-    `ProcessLookupError` if there is no such process, or it was waited for, `PermissionError` if it may not be watched,
-    `NotImplementedError` where the platform has no such thing, `TypeError`, `ValueError`, `OSError`.
+    pidfd_open(2), Linux from 5.3 on; `EVFILT_PROC` of kqueue(2), where the child of a fork finds it closed; OpenProcess
+    and RegisterWaitForSingleObject on Windows, where a number is a process's as long as anybody has a handle of it.
+    Raises `ProcessLookupError` if there is no such process, or it was waited for, `PermissionError` if it may not be
+    watched, `NotImplementedError` where the platform has no such thing, `TypeError`, `ValueError`, `OSError`.
     """
 
     def __cinit__(self, process):
@@ -48,6 +51,7 @@ class ChildExit(IoSource):
             raise ValueError(f"{number} is not the number of a process")
         _check_not_waited_for(process)
         self.process = _system.Process(self.number)
+        self.inner = self.process.source
         self.adopt(self.process.fd)
         if not _system.INHERITED:
             _alive.add(self)
@@ -61,6 +65,12 @@ class ChildExit(IoSource):
     def __init__(self, process):
         """See the class."""
 
+    def __dealloc__(self):
+        # For a subclass whose finaliser forgot this one's; the base would take it for a socket.
+        fd: cython.int = self.surrender()
+        if fd >= 0:
+            close_process(fd)
+
     @property
     def pid(self):
         """The number of the process."""
@@ -71,9 +81,9 @@ class ChildExit(IoSource):
 
         As `Popen.returncode`.  It is left for others to wait for, and can be asked for again.  Raises
         `ChildProcessError` for what is no child of this process; and on Linux for what was waited for before this was
-        asked, which kqueue tells all the same.
+        asked, which kqueue tells all the same.  Windows tells it of any process.
 
-        waitid(2), `P_PIDFD`, `WNOWAIT`; the data of `NOTE_EXIT`.
+        waitid(2), `P_PIDFD`, `WNOWAIT`; the data of `NOTE_EXIT`; GetExitCodeProcess.
         """
         self.hold()
         try:
@@ -84,8 +94,9 @@ class ChildExit(IoSource):
     def send_signal(self, number):
         """Send the process a signal.  It cannot hit another process, even if this one is gone.
 
-        pidfd_send_signal(2); kill(2) where there is none, after a look whether it has ended.  Raises
-        `ProcessLookupError` if it is gone, `PermissionError`, `OSError`.
+        pidfd_send_signal(2); kill(2) where there is none, after a look whether it has ended.  On Windows `SIGTERM` is
+        TerminateProcess, `signal.CTRL_C_EVENT` and `signal.CTRL_BREAK_EVENT` go to its process group, and there are no
+        others.  Raises `ProcessLookupError` if it is gone, `PermissionError`, `OSError`.
         """
         self.hold()
         try:
@@ -117,13 +128,35 @@ class ChildExit(IoSource):
         self.selector = None
         return 0
 
+    def surrender(self):
+        # The base asks once more at the very end, when there are no fields any more.
+        if self.fd >= 0 and self.inner is not None:
+            self.inner.close()
+        return IoSource.surrender(self)
+
+    def close_descriptor(self, fd):
+        close_process(fd)
+        return 0
+
     # A process ends once; but being waited for is reported as a hang-up, which would be another event.
 
     def enter(self, selector, token, interest, options):
-        return IoSource.enter(self, selector, token, interest, _once(options))
+        if self.inner is None:
+            return IoSource.enter(self, selector, token, interest, _once(options))
+        self.require()
+        return self.inner.enter(selector, token, interest, _once(options))
 
     def change(self, selector, token, interest, options):
-        return IoSource.change(self, selector, token, interest, _once(options))
+        if self.inner is None:
+            return IoSource.change(self, selector, token, interest, _once(options))
+        self.require()
+        return self.inner.change(selector, token, interest, _once(options))
+
+    def leave(self, selector):
+        if self.inner is None:
+            return IoSource.leave(self, selector)
+        self.require()
+        return self.inner.leave(selector)
 
 
 @cython.cfunc

@@ -3,8 +3,8 @@
 - `selector`: what they share, and what each of them brings.
 - `epoll`, `kqueue`, `poll`, `afd`: the selectors.
 - `table`: who is registered.  `bell`: what wakes a sleeper.  `bits`: the bits of interests, options and events.
-- `pidfd`, `process_filter`: the end of a process.
 - `port_source`, `pipes`: what completions tell of on Windows.
+- `pidfd`, `process_filter`, `process_handle`: the end of a process.
 - `sockets`, `datagrams`, `winsock`, `address`: sockets and their addresses.
 - `errors`, `clock`, `file_id`, `linux`, `windows`, `native`: small things of the operating system.
 - `choice`: what variables of the environment choose.

@@ -15,6 +15,9 @@ class Process:
     this; it is open as long as one of the methods runs.
     """
 
+    # What is registered in place of the descriptor, where that cannot be polled.
+    source = None
+
     def __init__(self, number):
         if not hasattr(os, "pidfd_open"):
             raise NotImplementedError("ChildExit needs pidfd_open(2), which this platform does not have")

@@ -44,6 +44,9 @@ INHERITED = False
 class Process:
     """A process that stays the same one, whatever becomes of its number.  See `pidfd.Process`."""
 
+    # What is registered in place of the descriptor, where that cannot be polled.
+    source = None
+
     def __init__(self, number):
         if number > 0x7FFFFFFF:
             raise ValueError(f"{number} is not the number of a process")
