@@ -37,6 +37,7 @@ EPOLL = Path("metalio/_sys/epoll")
 ONLY = {
     Path("metalio/_sys/afd"): ("win32",),
     EPOLL: LINUX,
+    Path("metalio/_sys/console_signals"): ("win32",),
     Path("metalio/_sys/kqueue"): KQUEUE,
     Path("metalio/_sys/pipes"): ("win32",),
     Path("metalio/_sys/port_source"): ("win32",),
@@ -48,10 +49,10 @@ UNIX = {
     Path("metalio/_sys/bell"),
     Path("metalio/_sys/poll"),
     Path("metalio/_sys/signals"),
+    Path("metalio/_sys/unix_signals"),
     Path("metalio/net/unix_datagram"),
     Path("metalio/net/unix_listener"),
     Path("metalio/net/unix_stream"),
-    Path("metalio/signal"),
     Path("metalio/unix/pipe"),
 }
 

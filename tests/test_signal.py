@@ -40,6 +40,7 @@ from util import (
     wait_readable,
 )
 
+import metalio.signal
 from metalio import Poll, PollOpt, Source
 from metalio.signal import Signals
 from metalio.unix import pipe
@@ -1172,7 +1173,7 @@ def test_names():
     assert isinstance(signals, Source)
     signals.close()
     assert repr(signals) == "<Signals closed>"
-    assert Signals.__module__ == "metalio.signal"
+    assert metalio.signal.__all__ == ["Signals"]
 
 
 def test_closing():

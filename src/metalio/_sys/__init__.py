@@ -5,6 +5,7 @@
 - `table`: who is registered.  `bell`: what wakes a sleeper.  `bits`: the bits of interests, options and events.
 - `port_source`, `pipes`: what completions tell of on Windows.
 - `pidfd`, `process_filter`, `process_handle`: the end of a process.
+- `unix_signals` on `signals`, `console_signals`: `metalio.signal` on Unix and on Windows.
 - `sockets`, `datagrams`, `winsock`, `address`: sockets and their addresses.
 - `errors`, `clock`, `file_id`, `linux`, `windows`, `native`: small things of the operating system.
 - `choice`: what variables of the environment choose.
