@@ -60,7 +60,7 @@ test-windows: build ## run the tests on Windows: CPython for Windows under Wine,
 	tools/windows $(ARGS)
 
 .PHONY: test-kqueue
-test-kqueue: $(INSTALLED) ## run the tests over a kqueue that is emulated on Linux
+test-kqueue: build ## run the tests over a kqueue that is emulated on Linux
 	PYTHON=$(abspath $(BIN))/python tools/test-kqueue $(ARGS)
 
 .PHONY: test-fallback
@@ -76,7 +76,7 @@ test-dist: $(INSTALLED_DIST) ## build them, install each into an empty environme
 	PYTHON=$(abspath $(BIN))/python tools/test-dist $(ARGS)
 
 .PHONY: check-platforms
-check-platforms: $(INSTALLED_PLATFORMS) ## compile for macOS, the BSDs and other Linuxes
+check-platforms: build $(INSTALLED_PLATFORMS) ## compile for macOS, the BSDs, Windows and other Linuxes
 	$(BIN)/python tools/check-platforms $(ARGS)
 
 .PHONY: build

@@ -80,13 +80,15 @@ def results(selector, module):
 
 
 @pytest.fixture(scope="module")
-def first_results():
-    """Of each selector and module, the results of a run beside others."""
+def first_results(request):
+    """Of each selector that is asked about, and each module, the results of a run beside others."""
+    tests = [item for item in request.session.items if item.path == request.path]
+    asked = {item.callspec.params["selector"] for item in tests if hasattr(item, "callspec")}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = {
             (name, module): pool.submit(results, name, module)
             for module in MODULES
-            for name in ("stock", *selector_names())
+            for name in ("stock", *(name for name in selector_names() if name in asked))
         }
         return {key: future.result() for key, future in futures.items()}
 
