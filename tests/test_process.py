@@ -33,7 +33,7 @@ from util import (
     wait_readable,
 )
 
-from metalio import Interest, Poll, PollOpt, Source
+from metalio import Poll, PollOpt, Source
 from metalio._sys import selector_names
 from metalio.process import ChildExit
 
@@ -553,8 +553,8 @@ def test_registering_twice(poll, selector):
         for registry in (poll.registry, other.registry):
             with pytest.raises(FileExistsError):
                 registry.register(exit, "e", READABLE)
-        with pytest.raises(NotImplementedError):
-            other.registry.register(mine(ChildExit(os.getpid())), "e", Interest.AIO)
+        with pytest.raises(ValueError, match="exclude"):
+            other.registry.register(mine(ChildExit(os.getpid())), "e", READABLE, EDGE | LEVEL)
 
 
 def test_dropping_an_open_one():
