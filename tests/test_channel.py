@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from util import (
+    ALARM,
     MOMENT,
     PATIENCE,
     READABLE,
@@ -26,6 +27,7 @@ from util import (
     in_child,
     mine,
     run_python,
+    set_alarm,
     sleeping,
 )
 
@@ -533,13 +535,13 @@ class TestReadiness:
 
     def test_from_a_signal_handler(self, poll, events):
         sender, receiver = registered(poll)
-        before = signal.signal(signal.SIGALRM, lambda *_: sender.send("signal"))
+        before = signal.signal(ALARM, lambda *_: sender.send("signal"))
         try:
-            signal.setitimer(signal.ITIMER_REAL, MOMENT)
+            set_alarm(MOMENT)
             expect_only(poll, events, "r", "readable")
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            set_alarm(0)
+            signal.signal(ALARM, before)
         assert receiver.try_recv() == "signal"
 
 
@@ -687,15 +689,15 @@ class TestSignals:
     @pytest.fixture
     def alarm(self):
         """Sets a handler, which is called again and again."""
-        before = signal.getsignal(signal.SIGALRM)
+        before = signal.getsignal(ALARM)
 
         def set_handler(handler):
-            signal.signal(signal.SIGALRM, lambda *_: handler())
-            signal.setitimer(signal.ITIMER_REAL, MOMENT, MOMENT)
+            signal.signal(ALARM, lambda *_: handler())
+            set_alarm(MOMENT, MOMENT)
 
         yield set_handler
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        set_alarm(0)
+        signal.signal(ALARM, before)
 
     def test_it_goes_on_waiting(self, alarm):
         sender, receiver = sync_channel(1)
@@ -731,7 +733,7 @@ class TestSignals:
         alarm(handler)
         with pytest.raises(Interrupted):
             sender.send(2)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        set_alarm(0)
         assert waiting(sender) == 0
         assert all_of(receiver) == [1]
         sender.try_send(3)
@@ -749,7 +751,7 @@ class TestSignals:
         alarm(handler)
         with pytest.raises(Interrupted):
             sender.send(2)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        set_alarm(0)
         assert receiver.try_recv() is None
         sender.try_send(3)
         assert all_of(receiver) == [3]
@@ -768,7 +770,7 @@ class TestSignals:
         alarm(handler)
         with pytest.raises(Interrupted):
             sender.send(2)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        set_alarm(0)
         workers[0].finish()
         assert all_of(receiver) == [3]
 

@@ -18,10 +18,12 @@ import weakref
 import pytest
 from test_misuse import abuse
 from util import (
+    ALARM,
     BOTH,
     MOMENT,
     PATIENCE,
     READABLE,
+    USER,
     WINDOWS,
     WRITABLE,
     Worker,
@@ -31,6 +33,8 @@ from util import (
     no_free_descriptors,
     run_python,
     same_socket,
+    send_signal,
+    set_alarm,
     sleeping,
     socket_pair,
     tcp_pair,
@@ -1004,20 +1008,21 @@ class TestShutdown:
         class Me:
             @classmethod
             def from_param(cls, loop):
-                return ctypes.c_int(os.getpid())
+                return ctypes.c_int(USER if WINDOWS else os.getpid())
 
         # A callback in C: after it no bytecode is run, so it is the loop that has Python run the handler.
-        kill = ctypes.CDLL(None).kill
+        # On Windows that is raise(), which takes no heed of a second argument.
+        kill = getattr(ctypes.CDLL("ucrtbase"), "raise") if WINDOWS else ctypes.CDLL(None).kill
         kill.argtypes = [Me, ctypes.c_int]
         loop = make(io_poll_timeout=None)
-        before = signal.signal(signal.SIGUSR1, lambda *_: loop.shutdown())
+        before = signal.signal(USER, lambda *_: loop.shutdown())
         try:
             handler = Handler()
             handler.notify = kill
-            loop.channel().send(signal.SIGUSR1.value)
+            loop.channel().send(USER.value)
             loop.run(handler)
         finally:
-            signal.signal(signal.SIGUSR1, before)
+            signal.signal(USER, before)
 
     def test_is_running(self, loop):
         found = []
@@ -1257,14 +1262,14 @@ class TestLifetimes:
 
 @contextlib.contextmanager
 def alarm(action=None):
-    """SIGALRM after a while."""
-    before = signal.signal(signal.SIGALRM, lambda *_: action() if action else None)
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    """A signal after a while."""
+    before = signal.signal(ALARM, lambda *_: action() if action else None)
+    set_alarm(0.02)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        set_alarm(0)
+        signal.signal(ALARM, before)
 
 
 class TestSignals:
@@ -1287,7 +1292,7 @@ class TestSignals:
     def test_keyboard_interrupt(self, make):
         loop = make(io_poll_timeout=None)
         main = threading.get_ident()
-        timer = threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGINT))
+        timer = threading.Timer(0.02, send_signal, (main, signal.SIGINT))
         timer.start()
         try:
             with pytest.raises(KeyboardInterrupt):
@@ -1299,17 +1304,17 @@ class TestSignals:
 
     def test_in_another_thread_it_goes_on(self, make):
         loop = make(io_poll_timeout=None)
-        before = signal.signal(signal.SIGUSR1, lambda *_: None)
+        before = signal.signal(USER, lambda *_: None)
         try:
             worker = Worker(loop.run, Ticking())
             for _ in range(3):
                 sleeping(worker)
-                signal.pthread_kill(worker.ident, signal.SIGUSR1)
+                send_signal(worker.ident, USER)
             sleeping(worker)
             loop.shutdown()
             assert worker.finish().calls == [("tick",)]
         finally:
-            signal.signal(signal.SIGUSR1, before)
+            signal.signal(USER, before)
 
 
 # -- Who may do what --------------------------------------------------------------------------------------------------

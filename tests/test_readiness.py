@@ -506,6 +506,7 @@ def test_from_a_signal_handler(selector):
     run_python(
         f"""
         import signal
+        from util import ALARM, set_alarm
         from metalio import Events, Interest, Poll
         from metalio.readiness import Registration
 
@@ -513,8 +514,8 @@ def test_from_a_signal_handler(selector):
         with Poll(selector={selector!r}) as poll:
             registration, ready = Registration.new()
             poll.registry.register(registration, 1, Interest.READABLE)
-            signal.signal(signal.SIGALRM, lambda number, frame: ready.set_readiness(Interest.READABLE))
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            signal.signal(ALARM, lambda number, frame: ready.set_readiness(Interest.READABLE))
+            set_alarm(0.05)
             assert poll.poll(events, 10) == 1
         """
     )

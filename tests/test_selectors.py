@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from program import run_tool
 from util import (
+    ALARM,
     MOMENT,
     PATIENCE,
     WINDOWS,
@@ -25,6 +26,7 @@ from util import (
     in_child,
     mine,
     no_free_descriptors,
+    set_alarm,
     sleeping,
     socket_pair,
 )
@@ -855,16 +857,16 @@ class TestThreads:
 class TestSignals:
     @pytest.fixture
     def alarm(self):
-        before = signal.getsignal(signal.SIGALRM)
-        yield lambda handler: signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        before = signal.getsignal(ALARM)
+        yield lambda handler: signal.signal(ALARM, handler)
+        set_alarm(0)
+        signal.signal(ALARM, before)
 
     def test_a_handler_runs_and_waiting_goes_on(self, metal, alarm):
         ran = []
         alarm(lambda *_: ran.append(time.monotonic()))
         begin = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        set_alarm(0.02)
         assert metal.select(0.1) == []
         assert time.perf_counter() - begin >= 0.1
         assert len(ran) == 1
@@ -874,7 +876,7 @@ class TestSignals:
             raise ZeroDivisionError
 
         alarm(handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        set_alarm(0.02)
         with pytest.raises(ZeroDivisionError):
             metal.select(PATIENCE)
         a, b = socket_pair()
@@ -893,7 +895,7 @@ class TestSignals:
             metal.modify(a, READ, "new")
 
         alarm(handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        set_alarm(0.02)
         assert seen(metal.select(PATIENCE)) == {"new": READ}
         assert within == [{"a": READ}]
 

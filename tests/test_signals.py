@@ -9,15 +9,19 @@ import time
 
 import pytest
 from util import (
+    ALARM,
     MOMENT,
     PATIENCE,
     READABLE,
+    USER,
     WRITABLE,
     Worker,
     expect_only,
     fill,
     run_python,
     seen,
+    send_signal,
+    set_alarm,
     sleeping,
     socket_pair,
     tcp_pair,
@@ -43,15 +47,15 @@ class Handler:
 
 @contextlib.contextmanager
 def alarm(action=None, first=0.02, every=0.0):
-    """SIGALRM after a while, once or over and over."""
+    """A signal after a while, once or over and over."""
     handler = Handler(action)
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, first, every)
+    before = signal.signal(ALARM, handler)
+    set_alarm(first, every)
     try:
         yield handler
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        set_alarm(0)
+        signal.signal(ALARM, before)
 
 
 @pytest.fixture(params=["cold", "hot"])
@@ -114,7 +118,7 @@ def test_keyboard_interrupt(poll, events):
     main = threading.get_ident()
 
     def interrupt():
-        signal.pthread_kill(main, signal.SIGINT)
+        send_signal(main, signal.SIGINT)
 
     timer = threading.Timer(0.02, interrupt)
     timer.start()
@@ -123,6 +127,43 @@ def test_keyboard_interrupt(poll, events):
             poll.poll(events)
     finally:
         timer.join()
+
+
+def test_whichever_thread_the_kernel_would_wake(poll, events):
+    """Others that poll the same set sleep on."""
+    workers = [Worker(poll.poll, Events(), PATIENCE) for _ in range(3)]
+    for worker in workers:
+        sleeping(worker)
+    main = threading.get_ident()
+    for _ in range(10):
+        timer = threading.Timer(0.005, send_signal, (main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            poll.poll(events, PATIENCE)
+        timer.join()
+    assert all(worker.is_alive() for worker in workers)
+    Waker(poll.registry, "w").wake()
+    poll.close()
+    for worker in workers:
+        with contextlib.suppress(ValueError):
+            assert worker.finish() == 1
+
+
+def test_a_signal_that_was_handled_ends_no_later_wait(poll, events):
+    handler = Handler()
+    before = signal.signal(ALARM, handler)
+    try:
+        for _ in range(20):
+            signal.raise_signal(ALARM)
+            assert poll.poll_interruptible(events, 0.002) == 0
+        with pytest.raises(InterruptedError):
+            set_alarm(0.02)
+            poll.poll_interruptible(events, PATIENCE)
+        assert poll.poll_interruptible(events, 0.02) == 0
+    finally:
+        set_alarm(0)
+        signal.signal(ALARM, before)
+    assert handler.calls == 21
 
 
 def test_interruptible(poll, events):
@@ -152,12 +193,12 @@ def test_interruptible_without_a_signal(poll, events):
 def test_interruptible_in_another_thread_is_not(poll, events):
     """Handlers run in the main thread, whichever the kernel has chosen."""
     handler = Handler()
-    before = signal.signal(signal.SIGUSR1, handler)
+    before = signal.signal(USER, handler)
     try:
         worker = Worker(poll.poll_interruptible, events, PATIENCE)
         sleeping(worker)
         for _ in range(3):
-            signal.pthread_kill(worker.ident, signal.SIGUSR1)
+            send_signal(worker.ident, USER)
             sleeping(worker)
         deadline = time.monotonic() + PATIENCE
         while not handler.calls:
@@ -167,23 +208,23 @@ def test_interruptible_in_another_thread_is_not(poll, events):
         waker.wake()
         assert worker.finish() == 1
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(USER, before)
 
 
 def test_a_thread_that_is_hit_waits_on(poll, events):
-    before = signal.signal(signal.SIGUSR1, Handler())
+    before = signal.signal(USER, Handler())
     try:
         worker = Worker(poll.poll, events, None)
         for _ in range(5):
             sleeping(worker)
-            signal.pthread_kill(worker.ident, signal.SIGUSR1)
+            send_signal(worker.ident, USER)
         worker.join(MOMENT)
         assert worker.is_alive()
         poll.close()
         with pytest.raises(ValueError):
             worker.finish()
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(USER, before)
 
 
 @pytest.mark.parametrize("method", ["poll", "poll_interruptible"])
@@ -301,7 +342,7 @@ def test_the_wakeup_descriptor_of_the_signal_module(poll, events):
         with alarm() as handler:
             assert poll.poll(events, PATIENCE) == 1
             assert seen(events) == [("signal", {"readable"})]
-            assert left.recv(10) == bytes([signal.SIGALRM])
+            assert left.recv(10) == bytes([ALARM])
             assert handler.calls == 1
     finally:
         signal.set_wakeup_fd(before)
@@ -331,11 +372,11 @@ def test_stopped_and_continued(selector):
 def test_ctrl_c_ends_a_program(selector):
     """The whole way: a signal from outside, the default handler, and an exit."""
     run_python(f"""
-        import os, signal, threading
+        import signal, threading
         from metalio import Events, Poll
 
         with Poll(selector={selector!r}) as poll:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
             try:
                 # Python sees to it that the main thread is the one that is interrupted, if the kernel picks it.
                 poll.poll(Events(), 10)
@@ -347,14 +388,14 @@ def test_ctrl_c_ends_a_program(selector):
 
 
 def test_signals_that_are_ignored_or_blocked(poll, events):
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    before = signal.signal(USER, signal.SIG_IGN)
     try:
         worker = Worker(poll.poll_interruptible, events, 0.1)
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.raise_signal(USER)
         assert worker.finish() == 0
-        timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer = threading.Timer(0.02, signal.raise_signal, [USER])
         timer.start()
         assert poll.poll_interruptible(Events(), 0.1) == 0
         timer.join()
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(USER, before)

@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 from util import (
+    ALARM,
     MOMENT,
     PATIENCE,
     PROC,
@@ -23,6 +24,7 @@ from util import (
     open_descriptors,
     run_python,
     seen,
+    set_alarm,
     sleeping,
     socket_pair,
     tcp_pair,
@@ -455,15 +457,15 @@ def test_from_a_signal_handler(poll, events):
         calls.append(number)
         waker.wake()
 
-    before = signal.signal(signal.SIGALRM, handler)
+    before = signal.signal(ALARM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        set_alarm(0.02)
         assert poll.poll(events, PATIENCE) == 1
         assert seen(events) == [("w", {"readable"})]
-        assert calls == [signal.SIGALRM]
+        assert calls == [ALARM]
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        set_alarm(0)
+        signal.signal(ALARM, before)
 
 
 def test_from_signal_handlers_that_interrupt_each_other(poll, events):
@@ -476,9 +478,9 @@ def test_from_signal_handlers_that_interrupt_each_other(poll, events):
         count += 1
         waker.wake()
 
-    before = signal.signal(signal.SIGALRM, handler)
+    before = signal.signal(ALARM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        set_alarm(0.0005, 0.0005)
         heard = 0
         while heard < 100:
             assert poll.poll(events, PATIENCE) == 1
@@ -486,8 +488,8 @@ def test_from_signal_handlers_that_interrupt_each_other(poll, events):
             waker.wake()
             assert poll.poll(events, PATIENCE) == 1
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        set_alarm(0)
+        signal.signal(ALARM, before)
     assert count >= 1
 
 

@@ -1,20 +1,27 @@
 """What is said and done on Windows only."""
 
+import contextlib
 import gc
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 
 import pytest
 from util import (
+    ALARM,
     PATIENCE,
     READABLE,
     WRITABLE,
+    Worker,
     count_handles,
     expect_no_events,
     expect_only,
     mine,
+    send_signal,
     socket_pair,
     tcp_listener,
     tcp_pair,
@@ -217,3 +224,35 @@ def test_what_is_reregistered_all_the_time(poll, events):
     expect_no_events(poll, events)
     peer.write(b"x")
     expect_only(poll, events, "last", "readable")
+
+
+# -- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("polling", [True, False])
+def test_signals_at_any_moment_are_not_lost(poll, events, polling):
+    """Each is sent when the one before was handled, wherever that was: about to sleep, asleep, or awake again."""
+    handled = threading.Semaphore(0)
+    over = threading.Event()
+    before = signal.signal(ALARM, lambda *_: handled.release())
+
+    def send(main):
+        for number in range(100):
+            if number % 7 == 0:
+                time.sleep(0.0005)
+            if number == 99:
+                over.set()
+            send_signal(main, ALARM)
+            assert handled.acquire(timeout=PATIENCE), "a signal was lost"
+
+    try:
+        worker = Worker(send, threading.get_ident())
+        while not over.is_set():
+            if polling:
+                with contextlib.suppress(InterruptedError):
+                    assert poll.poll_interruptible(events, PATIENCE) == 1, "a signal did not end the wait"
+            else:
+                assert poll.poll(events, 0.01) == 0
+        worker.finish()
+    finally:
+        signal.signal(ALARM, before)

@@ -47,6 +47,10 @@ PATIENCE = 10.0
 # How long to look for what must not come.
 MOMENT = 0.01
 
+# What set_alarm() sends, and another signal: Windows has one that ends a sleep.
+ALARM = signal.SIGINT if WINDOWS else signal.SIGALRM
+USER = signal.SIGINT if WINDOWS else signal.SIGUSR1
+
 _mine = []
 
 
@@ -418,6 +422,47 @@ def sleeping(worker, timeout=PATIENCE):
 
 # epoll_wait, epoll_pwait, epoll_pwait2, poll, ppoll on x86-64; epoll_pwait, epoll_pwait2, ppoll on AArch64.
 _WAITING = {232, 281, 441, 7, 271} if platform.machine() == "x86_64" else {22, 441, 73}
+
+
+class _Alarm(threading.Thread):
+    """Sends signals from a thread, as Windows does for Ctrl-C."""
+
+    def __init__(self, first, every):
+        super().__init__(daemon=True)
+        self.pause, self.every = first, every
+        self.over = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.wait(self.pause):
+            signal.raise_signal(ALARM)
+            if not self.every:
+                break
+            self.pause = self.every
+
+
+_alarm_thread = None
+
+
+def set_alarm(first, every=0.0):
+    """Have the main thread get an ALARM in so many seconds, once or over and over; with 0 no (further) one."""
+    global _alarm_thread
+    if not WINDOWS:
+        signal.setitimer(signal.ITIMER_REAL, first, every)
+        return
+    if _alarm_thread is not None:
+        _alarm_thread.over.set()
+        if _alarm_thread is not threading.current_thread():
+            _alarm_thread.join()
+    _alarm_thread = _Alarm(first, every) if first else None
+
+
+def send_signal(thread, number):
+    """Send a signal to a thread; on Windows, which sends them to the process, the main thread gets it."""
+    if WINDOWS:
+        signal.raise_signal(number)
+    else:
+        signal.pthread_kill(thread, number)
 
 
 # -- Processes --------------------------------------------------------------------------------------------------------

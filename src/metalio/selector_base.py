@@ -23,7 +23,7 @@ from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.libc.math import ceil
 from cython.cimports.metalio._sys.bits import LEVEL, READ_CLOSED, READABLE, WRITABLE
 from cython.cimports.metalio._sys.selector import Selector
-from cython.cimports.metalio._sys.table import Record, Table, new_record, take_token
+from cython.cimports.metalio._sys.table import Record, Table, descriptor_of_key, key_of, new_record, take_token
 from cython.cimports.metalio._sys.user_space import FORKED, OPEN
 from cython.cimports.metalio.events import Events, Ready
 
@@ -111,7 +111,8 @@ class SelectorBase:
         known = pair[0]
         # Another object under a number may be another file, and then it is not the data alone that is replaced.
         same: cython.bint = known[0] is fileobj or isinstance(fileobj, int)
-        key = _new_tuple(SelectorKey, (known[0], record.fd, events, data))
+        number: cython.int = descriptor_of_key(record.fd)
+        key = _new_tuple(SelectorKey, (known[0], number, events, data))
         if same and interest == record.interest:
             self.replace(selector, record, (key, pair[1]))
             return key
@@ -119,7 +120,7 @@ class SelectorBase:
             selector.change(record, (key, _mask(interest)), interest, LEVEL)
         except FileNotFoundError:
             if not same:
-                key = _new_tuple(SelectorKey, (fileobj, record.fd, events, data))
+                key = _new_tuple(SelectorKey, (fileobj, number, events, data))
             enter(selector, key, interest)
         except OSError:
             selector.leave(record, True)
@@ -222,7 +223,7 @@ class SelectorBase:
         for entry in parents.table.records:
             record: Record = entry
             if record is not None:
-                place(selector, new_record(record.fd, record.token, record.interest, LEVEL, True))
+                place(selector, new_record(descriptor_of_key(record.fd), record.token, record.interest, LEVEL, True))
         self.doubtful.clear()
         self.selector = selector
         parents.close()
@@ -261,7 +262,7 @@ class SelectorBase:
 
     def confirm(self, selector, record):
         """If a record's descriptor is another file by now, watch that."""
-        fresh: Record = new_record(record.fd, None, record.interest, LEVEL, True)
+        fresh: Record = new_record(descriptor_of_key(record.fd), None, record.interest, LEVEL, True)
         with cython.critical_section(selector.table):
             if selector.state == OPEN and record.live and selector.modify(record) == ENOENT:
                 selector.table.drop(record)
@@ -314,7 +315,7 @@ class KeyMapBase:
             for entry in table.records:
                 record: Record = entry
                 if record is not None:
-                    descriptors.append(record.fd)
+                    descriptors.append(descriptor_of_key(record.fd))
         return iter(descriptors)
 
 
@@ -346,7 +347,7 @@ def find(selector, fileobj):
             raise
         return record
     with cython.critical_section(selector.table):
-        return selector.table.at(fd)
+        return selector.table.at(key_of(fd))
 
 
 def search(table, fileobj):

@@ -65,6 +65,7 @@ cdef class AfdSelector(Selector):
     cdef int note_end(self, Operation *operation) noexcept
     cdef bint stop(self, int index) noexcept
     cdef int renounce(self, Record record) noexcept
+    cdef bint has_operation(self, Record record) noexcept
     cdef int enqueue(self, int index) noexcept
     cdef int complete(self, Events events, uint64_t context) noexcept
     cdef int bring_up_to_date(self, Operation *operation, int ready) noexcept

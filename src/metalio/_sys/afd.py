@@ -25,16 +25,19 @@ handles in the process.
 **Groups.**  Taking a request back takes the kernel longer the more of them a handle of the driver has; so at most 32
 sockets share one.
 
-The waker is a completion that is posted to the port.
+The waker is a completion that is posted to the port.  Ctrl-C ends a sleep by another way: see sigint.pxd.
 
 **Guests.**  Other things than sockets are nodes of user space that something brings a completion for: a pipe's
 operation, a wait that has ended, a signal.  It says no more than that there is something to see; the node sees for
 itself.  So one that comes twice, or too late, does no harm, and a key that nobody has is passed over.
 """
 
+import sys
+import threading
+
 import cython
 from cython.cimports.cpython.mem import PyMem_RawCalloc, PyMem_RawFree, PyMem_RawRealloc
-from cython.cimports.libc.errno import EEXIST, ENOENT, ENOMEM, ENOTSOCK
+from cython.cimports.libc.errno import EEXIST, EINTR, ENOENT, ENOMEM, ENOTSOCK
 from cython.cimports.libc.stdint import uint32_t, uint64_t, uintptr_t
 from cython.cimports.metalio._sys.bits import (
     AIO,
@@ -51,6 +54,7 @@ from cython.cimports.metalio._sys.bits import (
     WRITABLE,
 )
 from cython.cimports.metalio._sys.selector import Selector
+from cython.cimports.metalio._sys.sigint import attend, begin_sleep, end_sleep, find_sigint
 from cython.cimports.metalio._sys.table import Record, is_edge
 from cython.cimports.metalio._sys.user_space import OPEN, Node
 from cython.cimports.metalio._sys.windows import (
@@ -87,6 +91,13 @@ _FOR_EVER = cython.declare(uint32_t, 0xFFFFFFFF)
 _PATIENCE = cython.declare(cython.int, 200)
 _WHILE = cython.declare(uint32_t, 5)
 
+# An interpreter that was linked in has no library to ask.
+if getattr(sys, "dllhandle", 0):
+    find_sigint(
+        cython.cast(cython.p_void, cython.cast(uintptr_t, sys.dllhandle)),
+        cython.cast(uint32_t, threading.main_thread().ident),
+    )
+
 
 @cython.final
 @cython.cclass
@@ -120,6 +131,8 @@ class AfdSelector(Selector):
 
     def add(self, record):
         sock: cython.p_void
+        # Whoever is registered though the driver refused it (MetalSelector does so) has no operation.
+        record.position = -1
         if record.fd <= 0:
             return ENOTSOCK
         error: cython.int = base_socket(cython.cast(uintptr_t, record.fd) << 2, cython.address(sock))
@@ -127,11 +140,12 @@ class AfdSelector(Selector):
             return error
         present: Record = self.table.at(record.fd)
         if present is not None:
-            operation: cython.pointer[Operation] = self.operation(cython.cast(cython.int, present.position))
-            if operation.pending and not in_kernel(cython.address(operation.request)):
-                self.note_end(operation)
-            if not operation.gone:
-                return EEXIST
+            if self.has_operation(present):
+                operation: cython.pointer[Operation] = self.operation(cython.cast(cython.int, present.position))
+                if operation.pending and not in_kernel(cython.address(operation.request)):
+                    self.note_end(operation)
+                if not operation.gone:
+                    return EEXIST
             self.renounce(present)
         if self.free < 0:
             self.grow()
@@ -150,6 +164,8 @@ class AfdSelector(Selector):
         return error
 
     def modify(self, record):
+        if not self.has_operation(record):
+            return ENOENT
         operation: cython.pointer[Operation] = self.operation(cython.cast(cython.int, record.position))
         record.spent = record.hung = False
         error: cython.int = self.ask(record)
@@ -159,12 +175,14 @@ class AfdSelector(Selector):
         return error
 
     def remove(self, record):
-        gone: cython.bint = self.operation(cython.cast(cython.int, record.position)).gone
+        gone: cython.bint = True
+        if self.has_operation(record):
+            gone = self.operation(cython.cast(cython.int, record.position)).gone
         self.renounce(record)
         return ENOENT if gone else 0
 
     def renew(self, record, directions):
-        if record.live and not record.spent and self.state == OPEN:
+        if record.live and not record.spent and self.state == OPEN and self.has_operation(record):
             record.armed |= record.interest & directions
             record.hung = False
             return self.ask(record)
@@ -236,16 +254,20 @@ class AfdSelector(Selector):
         return found
 
     def renounce(self, record):
-        """Give up a record's operation."""
+        """Give up a record's operation, if it has one."""
+        if not self.has_operation(record):
+            return 0
         index: cython.int = cython.cast(cython.int, record.position)
         operation: cython.pointer[Operation] = self.operation(index)
-        if operation.key != record.fd:
-            return 0
+        record.position = -1
         operation.key = -1
         if not operation.pending or self.stop(index):
             operation.next_free = self.free
             self.free = index
         return 0
+
+    def has_operation(self, record):
+        return record.position >= 0 and self.operation(cython.cast(cython.int, record.position)).key == record.fd
 
     def operation(self, index):
         return cython.address(self.groups[index // GROUP].operations[index % GROUP])
@@ -298,13 +320,21 @@ class AfdSelector(Selector):
             operation: cython.pointer[Operation] = self.operation(self.queue)
             record: Record = self.table.at(operation.key)
             # Whoever drained a source meanwhile has had it armed already.
-            if record is not None and (not operation.pending or operation.mask == AFD_LOCAL_CLOSE):
+            if (
+                record is not None
+                and record.position == self.queue
+                and (not operation.pending or operation.mask == AFD_LOCAL_CLOSE)
+            ):
                 error: cython.int = self.ask(record)
                 if error:
                     # The next poll tries again.
                     raise os_error(error, "the driver of sockets refuses")
             self.queue = operation.next_queued
             operation.queued = False
+        return 0
+
+    def attend(self, exact):
+        attend(exact)
         return 0
 
     def wait(self, events, timeout):
@@ -316,7 +346,15 @@ class AfdSelector(Selector):
             milliseconds = cython.cast(
                 uint32_t, min((timeout + _MILLISECOND - 1) // _MILLISECOND, cython.cast(cython.longlong, _FOR_EVER) - 1)
             )
-        return take(self.port, events.scratch, cython.cast(uint32_t, events.limit), milliseconds)
+        alertable: cython.int = begin_sleep() if milliseconds else 0
+        if alertable < 0:
+            return -EINTR
+        count: cython.int = take(
+            self.port, events.scratch, cython.cast(uint32_t, events.limit), milliseconds, alertable != 0
+        )
+        if alertable and end_sleep() and count == 0:
+            return -EINTR
+        return count
 
     def collect(self, events, count, exact):
         completions: cython.pointer[Completion] = cython.cast(cython.pointer[Completion], events.scratch)
@@ -334,7 +372,7 @@ class AfdSelector(Selector):
                 break
             # What was outdated has taken the place of events.
             most = events.limit - events.count
-            count = take(self.port, completions, cython.cast(uint32_t, most), 0)
+            count = take(self.port, completions, cython.cast(uint32_t, most), 0, False)
         return 0
 
     def complete(self, events, context):
@@ -471,7 +509,7 @@ class AfdSelector(Selector):
                     left += 1
             if left == 0:
                 break
-            take(self.port, cython.address(completion), 1, _WHILE)
+            take(self.port, cython.address(completion), 1, _WHILE, False)
         if left == 0:
             # Otherwise the kernel would write into what is somebody else's by then: better lose it.
             for number in range(self.group_count):

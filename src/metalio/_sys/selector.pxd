@@ -24,6 +24,7 @@ cdef class Selector(UserSpace):
     cdef int remove(self, Record record) except -1
     cdef int renew(self, Record record, int directions) except -1
     cdef int prepare(self, Events events) except -1
+    cdef int attend(self, bint exact) noexcept
     cdef int wait(self, Events events, int64_t timeout) noexcept nogil
     cdef int collect(self, Events events, int count, bint exact) except -1
     cdef int shut(self) except -1

@@ -77,6 +77,13 @@ class Selector(UserSpace):
         """Make ready for wait(); the lock is held."""
         raise NotImplementedError
 
+    def attend(self, exact):
+        """Have a signal that comes from now on end the next wait() of the main thread, where the kernel does not.
+
+        Unless it is to be exact, one that came just before may end it as well.
+        """
+        return 0
+
     def wait(self, events, timeout):
         """Wait for nanoseconds, or for ever (-1); how many the kernel reported, or the negative number of an error."""
         return 0
@@ -307,6 +314,7 @@ class Selector(UserSpace):
         woken: cython.longlong
         while True:
             # A signal that came since the last bytecode would not end the sleep that follows, so its handler runs now.
+            self.attend(interruptible)
             PyErr_CheckSignals()
             count = 0
             with cython.critical_section(self.table):

@@ -82,12 +82,16 @@ cdef extern from *:
     #ifdef _WIN32
     /* Handles are multiples of four, and not many.  What cannot be one has no key. */
     #define metalio_key(fd) (((fd) & 3) || (fd) > 0x3FFFFFF ? -1 : (fd) >> 2)
+    #define metalio_number_of_key(key) ((key) << 2)
     #else
     #define metalio_key(fd) (fd)
+    #define metalio_number_of_key(key) (key)
     #endif
     """
     # Where in the table a descriptor is to be found.  On Windows it is that of a handle.
     int key_of "metalio_key"(int fd) noexcept
+    # And back; only for what has a key.
+    int descriptor_of_key "metalio_number_of_key"(int key) noexcept
 
 cdef Record new_record(int fd, object token, int interest, int options, bint foreign)
 # The token of a record, which has none then.

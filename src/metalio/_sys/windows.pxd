@@ -155,11 +155,12 @@ cdef extern from *:
                (place.revents & (POLLWRNORM | POLLERR) ? 0x004 : 0) | (place.revents & POLLHUP ? 0x008 : 0);
     }
 
-    static inline int metalio_take(void *port, void *entries, uint32_t most, uint32_t milliseconds) {
+    static inline int metalio_take(void *port, void *entries, uint32_t most, uint32_t milliseconds, int alertable) {
         ULONG count = 0;
-        if (GetQueuedCompletionStatusEx((HANDLE)port, (OVERLAPPED_ENTRY *)entries, most, &count, milliseconds, FALSE))
+        if (GetQueuedCompletionStatusEx((HANDLE)port, (OVERLAPPED_ENTRY *)entries, most, &count, milliseconds, alertable))
             return (int)count;
-        return GetLastError() == WAIT_TIMEOUT ? 0 : -metalio_last_error();
+        DWORD error = GetLastError();
+        return error == WAIT_TIMEOUT || error == WAIT_IO_COMPLETION ? 0 : -metalio_last_error();
     }
 
     static inline int metalio_post(void *port, uintptr_t key) {
@@ -187,8 +188,8 @@ cdef extern from *:
     void cancel "metalio_cancel"(void *afd, Request *request) nogil
     int polled "metalio_polled"(Request *request) nogil
     int state_now "metalio_state"(void *sock) nogil
-    # How many completions, or the negative number of an error.
-    int take "metalio_take"(void *port, void *entries, uint32_t most, uint32_t milliseconds) nogil
+    # How many completions, or the negative number of an error; 0 also where a procedure was run (alertable).
+    int take "metalio_take"(void *port, void *entries, uint32_t most, uint32_t milliseconds, bint alertable) nogil
     void close_handle "metalio_close_handle"(void *handle) nogil
 
 # What the driver can be asked to look for.
