@@ -51,8 +51,6 @@ UNIX = {
     Path("metalio/_sys/signals"),
     Path("metalio/_sys/unix_signals"),
     Path("metalio/net/unix_datagram"),
-    Path("metalio/net/unix_listener"),
-    Path("metalio/net/unix_stream"),
     Path("metalio/unix/pipe"),
 }
 

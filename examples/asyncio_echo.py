@@ -34,7 +34,10 @@ async def main(host, port):
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+        try:
+            loop.add_signal_handler(number, stopped.set)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
     server = await asyncio.start_server(echo, host, port, limit=LONGEST_LINE)
     print("listening on", *server.sockets[0].getsockname()[:2], flush=True)
     await stopped.wait()

@@ -8,12 +8,13 @@ do not know what is served: the other examples use them too.
 """
 
 import signal
+import socket
 import sys
 from contextlib import contextmanager
 from functools import partial
 
-from metalio import Events, Interest, Poll
-from metalio.net import TcpListener, UnixStream
+from metalio import Events, Interest, Poll, PollOpt
+from metalio.net import TcpListener
 
 BOTH = Interest.READABLE | Interest.WRITABLE
 ROUNDS = 16  # how many steps a connection takes before it is another's turn
@@ -27,9 +28,10 @@ def signals(registry, token):
     A handler runs between two steps of the program, and one that runs right before a poll begins to sleep wakes nobody.
     So the interpreter is asked to write a byte for every signal.
     """
-    reader, writer = UnixStream.pair()
+    reader, writer = socket.socketpair()
     with reader, writer:
-        registry.register(reader, token, Interest.READABLE)
+        writer.setblocking(False)
+        registry.register(reader, token, Interest.READABLE, PollOpt.ONESHOT)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(writer.fileno())

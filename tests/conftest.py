@@ -42,7 +42,9 @@ def pytest_collection_modifyitems(items):
         reasons = on_windows.TESTS | (on_windows.WINE if WINE else {})
         for item in items:
             name = item.nodeid.rpartition("/")[2]
-            if reason := reasons.get(name) or reasons.get(name.partition("[")[0]):
+            parts = name.partition("[")[0]
+            # A test with its parameters, a test, and a class of them.
+            if reason := reasons.get(name) or reasons.get(parts) or reasons.get(parts.rpartition("::")[0]):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

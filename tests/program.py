@@ -12,6 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+if sys.platform == "win32":
+    import windows
+
+WINDOWS = sys.platform == "win32"
 ROOT = Path(__file__).resolve().parent.parent
 # How long to wait for what has to come; a sanitizer makes everything slow.
 PATIENCE = 30.0
@@ -26,13 +30,16 @@ class Program:
 
     def __init__(self, *arguments, **options):
         command = [sys.executable, "-W", "always", *map(str, arguments)]
+        if WINDOWS:
+            command.insert(3, str(ROOT / "tests" / "signalled.py"))
+        options.setdefault("stdin", subprocess.PIPE if WINDOWS else subprocess.DEVNULL)
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         options.setdefault("stdout", subprocess.PIPE)
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=self.errors, cwd=ROOT, **options)
+        self.process = subprocess.Popen(command, stderr=self.errors, cwd=ROOT, **options)
         self.pid = self.process.pid
         self.received = b""
         self.pieces = queue.SimpleQueue()
-        if sys.platform == "win32" and self.process.stdout:
+        if WINDOWS and self.process.stdout:
             # There select() knows sockets only.
             threading.Thread(target=self._read_on, args=[self.process.stdout.fileno()], daemon=True).start()
 
@@ -48,8 +55,9 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                stream.close()
         self.errors.close()
 
     def line(self):
@@ -59,18 +67,18 @@ class Program:
             assert more, f"the program has ended: {self.received!r} {self.stderr()!r}"
             self.received += more
         line, self.received = self.received.split(b"\n", 1)
-        return line.decode()
+        return line.decode().removesuffix("\r")
 
     def rest(self):
         """What else it prints, up to its end."""
         while more := self._more():
             self.received += more
         self.process.wait(PATIENCE)
-        return self.received.decode()
+        return self.received.decode().replace("\r\n", "\n")
 
     def _more(self):
         output = self.process.stdout
-        if sys.platform == "win32":
+        if WINDOWS:
             return self.pieces.get(timeout=PATIENCE)
         assert select.select([output], [], [], PATIENCE)[0], f"no output: {self.received!r} {self.stderr()!r}"
         return os.read(output.fileno(), 65536)
@@ -78,31 +86,54 @@ class Program:
     def stderr(self):
         """What it has written to its standard error so far."""
         self.errors.seek(0)
-        return self.errors.read().decode()
+        return self.errors.read().decode().replace("\r\n", "\n")
 
-    def stop(self, number=signal.SIGTERM):
+    def stop(self, number=signal.SIGINT if WINDOWS else signal.SIGTERM):
         """Have it stop, in good order; what else it printed."""
-        self.process.send_signal(number)
+        self.send(number)
         rest = self.rest()
         assert (self.process.returncode, self.stderr()) == (0, "")
         return rest
 
+    def send(self, number):
+        """Send it a signal."""
+        if WINDOWS:
+            self.process.stdin.write(bytes([number]))
+            self.process.stdin.flush()
+        else:
+            self.process.send_signal(number)
+
     def descriptors(self):
         """How many it has open."""
+        if WINDOWS:
+            return windows.open_handles(self.process._handle)
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def memory(self):
         """The bytes that it has in memory.  A sanitizer keeps what was freed; then it is always the same."""
         if SANITIZED:
             return 0
+        if WINDOWS:
+            return windows.working_set(self.process._handle)
         with open(f"/proc/{self.pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def processor_time(self):
         """The seconds that it has worked."""
+        if WINDOWS:
+            return windows.processor_time(self.process._handle)
         with open(f"/proc/{self.pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def unix_sockets():
+    """Whether this system has Unix sockets: not every Windows has."""
+    try:
+        socket.socket(1).close()
+    except OSError:
+        return False
+    return True
 
 
 def run_tool(*command):

@@ -5,7 +5,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from util import in_child
+from util import apart
 
 import metalio.buf
 from metalio.buf import (
@@ -295,7 +295,7 @@ def test_running_out_of_memory():
         assert set(met) == set(READERS.values())
 
     met = []
-    in_child(run)
+    apart(run)
 
 
 # -- Buffers of others that misbehave ---------------------------------------------------------------------------------

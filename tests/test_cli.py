@@ -1,22 +1,19 @@
 """`python -m metalio`: info, and the echo server."""
 
 import errno
-import fcntl
 import json
 import os
 import platform
-import pty
 import re
-import resource
 import select
 import signal
 import socket
-import termios
 import time
 
 import pytest
 from program import (
     PATIENCE,
+    WINDOWS,
     Program,
     connect,
     eventually,
@@ -29,6 +26,12 @@ import metalio
 from metalio._sys import selector_names
 from metalio.cli import echo, info
 from metalio.process import ChildExit
+
+if not WINDOWS:
+    import fcntl
+    import pty
+    import resource
+    import termios
 
 BLOCK = os.urandom(1 << 20)
 
@@ -85,7 +88,7 @@ class TestInfo:
             assert rows["selector"].startswith(f"{poll.selector_name} (")
         for name in selector_names():
             assert name in rows["selector"]
-        assert re.match(r"(eventfd|EVFILT_USER|pipe) \(", rows["waker"])
+        assert re.match(r"(eventfd|EVFILT_USER|posted completion|pipe) \(", rows["waker"])
         for name, _ in info.FEATURES.values():
             assert re.fullmatch(r"yes|no: .+", rows[name])
 
@@ -114,7 +117,7 @@ class TestInfo:
             with pytest.raises((NotImplementedError, OSError)):
                 ChildExit(os.getpid())
         else:
-            assert found["child_exit"] in ("pidfd", "EVFILT_PROC")
+            assert found["child_exit"] in ("pidfd", "EVFILT_PROC", "wait handle")
             ChildExit(os.getpid()).close()
 
     def test_says_who_has_chosen(self, monkeypatch):
@@ -393,7 +396,7 @@ class TestEchoRefuses:
             )
             assert os.path.exists(path)
 
-    @pytest.mark.parametrize("make", [os.mkdir, lambda path: open(path, "x").close(), os.mkfifo])
+    @pytest.mark.parametrize("make", [os.mkdir, lambda path: open(path, "x").close(), getattr(os, "mkfifo", None)])
     def test_path_of_something_else(self, tmp_path, make):
         path = str(tmp_path / "taken")
         make(path)

@@ -27,6 +27,7 @@ from util import (
     WINDOWS,
     WRITABLE,
     Worker,
+    apart,
     fill,
     in_child,
     mine,
@@ -1645,7 +1646,7 @@ def test_abuse(selector):
             sender.close()
             loop.close()
 
-    in_child(child)
+    apart(child)
 
 
 def test_at_the_end_of_the_interpreter():

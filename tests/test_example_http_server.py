@@ -33,11 +33,12 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 def responses(data):
     """The status codes and bodies in a byte stream, by Content-Length alone."""
     found = []
-    while data:
-        head, _, data = data.partition(b"\r\n\r\n")
-        length = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", head)[1])
-        found.append((int(head.split()[1]), data[:length]))
-        data = data[length:]
+    begin = 0
+    while begin < len(data):
+        end = data.index(b"\r\n\r\n", begin)
+        head = data[begin:end]
+        begin = end + 4 + int(re.search(rb"(?i)\r\ncontent-length: (\d+)", head)[1])
+        found.append((int(head.split()[1]), data[end + 4 : begin]))
     return found
 
 

@@ -6,21 +6,19 @@ from importlib.util import find_spec
 
 import pytest
 from example import LOOPBACK, announced, start
-from program import (
-    ROOT,
-    Program,
-)
+from program import ROOT, WINDOWS, Program, unix_sockets
 
+needs_unix_sockets = pytest.mark.skipif(not unix_sockets(), reason="this system has no Unix sockets")
 needs_wsproto = pytest.mark.skipif(find_spec("wsproto") is None, reason="wsproto is not installed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT] if WINDOWS else [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
         ("tcp_server.py", [LOOPBACK]),
         ("udp_server.py", [LOOPBACK]),
-        ("unix_server.py", ["{path}"]),
+        pytest.param("unix_server.py", ["{path}"], marks=needs_unix_sockets),
         ("inherited_listener.py", [LOOPBACK]),
         ("tcp_proxy.py", [LOOPBACK, "127.0.0.1:1"]),
         ("http_server.py", [LOOPBACK]),

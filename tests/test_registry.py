@@ -18,11 +18,11 @@ from util import (
     READABLE,
     WRITABLE,
     Worker,
+    apart,
     drain,
     expect_no_events,
     expect_only,
     fill,
-    in_child,
     mine,
     open_descriptors,
     same_socket,
@@ -429,7 +429,7 @@ def test_a_failed_reregister_changes_nothing(selector, kind, opts):
                 pass
             poll.registry.deregister(source)
 
-    in_child(check)
+    apart(check)
 
 
 def test_a_failed_reregister_keeps_an_edge_armed(selector):
@@ -445,7 +445,7 @@ def test_a_failed_reregister_keeps_an_edge_armed(selector):
             expect_only(poll, events, "t", "readable")
             assert drain(stream) == b"x"
 
-    in_child(check)
+    apart(check)
 
 
 def test_wrong_types(poll):

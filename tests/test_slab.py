@@ -9,7 +9,7 @@ import weakref
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from util import Worker, in_child
+from util import Worker, apart
 
 from metalio import Token
 from metalio.slab import Slab, SlabFull, VacantEntry
@@ -533,7 +533,7 @@ def test_running_out_of_memory():
         assert met
 
     met = []
-    in_child(run)
+    apart(run)
 
 
 # -- Against a dictionary ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from program import unix_sockets
 from util import (
     ALARM,
     PATIENCE,
@@ -18,6 +19,7 @@ from util import (
     WRITABLE,
     Worker,
     count_handles,
+    expect_events,
     expect_no_events,
     expect_only,
     mine,
@@ -80,17 +82,57 @@ def test_interests_and_options_of_other_platforms(poll):
         Poll(selector="epoll")
 
 
-def test_unix_sockets():
+def test_what_unix_sockets_lack():
     for call in (
-        lambda: UnixStream.connect("path"),
         lambda: UnixStream.pair(),
-        lambda: UnixListener.bind("path"),
+        lambda: UnixStream.connect(b"\0abstract"),
+        lambda: UnixListener.bind(b"\0abstract"),
         lambda: UnixDatagram.bind("path"),
+        lambda: UnixDatagram.pair(),
         lambda: UnixDatagram.unbound(),
-        lambda: UnixStream(),
+        lambda: UnixDatagram(),
+        lambda: UnixStream.__new__(UnixStream).send_fds(b"x", []),
+        lambda: UnixStream.__new__(UnixStream).recv_fds(1),
     ):
-        with pytest.raises(NotImplementedError, match="Unix"):
+        with pytest.raises(NotImplementedError, match=r"Windows .* Unix"):
             call()
+
+
+@pytest.mark.skipif(unix_sockets(), reason="this Windows has Unix sockets")
+def test_a_windows_without_unix_sockets(tmp_path):
+    for call in (UnixStream.connect, UnixListener.bind):
+        with pytest.raises(OSError, match="Unix sockets came with Windows 10 1803") as raised:
+            call(tmp_path / "path")
+        assert raised.value.winerror == 10047
+
+
+@pytest.mark.skipif(not unix_sockets(), reason="this Windows has no Unix sockets, which came with Windows 10 1803")
+def test_unix_sockets(poll, events, tmp_path):
+    path = str(tmp_path / "socket")
+    with UnixListener.bind(path) as listener:
+        assert listener.local_addr == path
+        poll.registry.register(listener, "l", READABLE)
+        with pytest.raises(OSError, match="unlink"):
+            UnixListener.bind(path)
+        with UnixStream.connect(path) as client:
+            poll.registry.register(client, "c", READABLE | WRITABLE)
+            expect_events(poll, events, {"l": "readable", "c": "writable"})
+            server, addr = listener.accept()
+            with server:
+                assert (addr, client.local_addr, client.peer_addr) == ("", "", path)
+                assert server.peer_cred == (os.getpid(), -1, -1)
+                poll.registry.register(server, "s", READABLE)
+                assert server.read(10) is None
+                assert client.write(b"hello") == 5
+                expect_events(poll, events, {"s": "readable"})
+                assert server.read(10) == b"hello"
+                assert server.writev([b"a", b"b"]) == 2
+                expect_events(poll, events, {"c": "readable"})
+                assert client.read(10) == b"ab"
+                server.shutdown("write")
+                expect_events(poll, events, {"c": "read_closed"})
+                assert client.read(10) == b""
+    os.unlink(path)
 
 
 def test_what_unix_has():

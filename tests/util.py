@@ -13,6 +13,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -195,6 +196,35 @@ def same_socket(source):
     if WINDOWS:
         return source.try_clone().into_socket()
     return socket.socket(fileno=os.dup(source.fileno()))
+
+
+def close_number(number):
+    """Close a descriptor, or a socket, behind the back of whoever has it."""
+    if WINDOWS:
+        socket.close(number)
+    else:
+        os.close(number)
+
+
+def give_number(number, other):
+    """Close what has this number, and give it to the file of the socket `other`: it is to be closed by its number."""
+    if not WINDOWS:
+        # Closes what had the number, as close() and an open() after it would.
+        os.dup2(other.fileno(), number)
+        return
+    socket.close(number)
+    others = []
+    # The kernel alone chooses, but it does not take long to come back to one.
+    while len(others) < 4096:
+        sock = other.dup()
+        if sock.fileno() == number:
+            sock.detach()
+            break
+        others.append(sock)
+    for sock in others:
+        sock.close()
+    if len(others) == 4096:
+        pytest.skip("the kernel does not use this handle again")
 
 
 def need_loopback_addresses():
@@ -494,6 +524,45 @@ def in_child(function, *args):
     _, status = os.waitpid(pid, 0)
     assert not os.WIFSIGNALED(status), f"the child died of {signal.Signals(os.WTERMSIG(status)).name}"
     assert status == 0, f"in the child:\n{text}"
+
+
+# How a process of apart() says that its function has returned.
+_RETURNED = 77
+
+
+def apart(function):
+    """Call a function in a process of its own, since it may crash that: a forked child.
+
+    Where there is no fork that is another run of the test that is running, which ends with this function.
+    """
+    if hasattr(os, "fork"):
+        return in_child(function)
+    test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+    if report := os.environ.get("METALIO_APART"):
+        status = 1
+        try:
+            function()
+            status = _RETURNED
+        except BaseException:
+            with open(report, "w") as file:
+                file.write(traceback.format_exc())
+        finally:
+            os._exit(status)
+    with tempfile.TemporaryDirectory() as folder:
+        report = os.path.join(folder, "report")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+            env={**os.environ, "METALIO_APART": report},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 5,
+        )
+        text = done.stdout + done.stderr
+        if os.path.exists(report):
+            with open(report) as file:
+                text = file.read()
+    assert done.returncode == _RETURNED, f"in a process of its own, status {done.returncode:#x}:\n{text}"
 
 
 def run_python(code, *options):

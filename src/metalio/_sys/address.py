@@ -13,6 +13,7 @@ from cython.cimports.metalio._sys.sockets import (
     AF_INET,
     AF_INET6,
     AF_UNIX,
+    WINDOWS,
     Address,
     htonl,
     htons,
@@ -131,6 +132,8 @@ def read_path(path, address):
     if size == 0:
         raise ValueError("a Unix address is not empty")
     abstract: cython.bint = name[0] == 0
+    if abstract and WINDOWS:
+        raise NotImplementedError("Windows has no abstract Unix addresses: use a path")
     if not abstract and b"\0" in name:
         raise ValueError("a path has no null byte in it, except as the first of an abstract address")
     # A path is followed by a null byte, an abstract name is not.
@@ -170,6 +173,8 @@ def address_object(address):
         if size <= 0:
             return ""
         if address.local.sun_path[0] == 0:
+            if WINDOWS:
+                return ""
             return PyBytes_FromStringAndSize(address.local.sun_path, size)
         return os.fsdecode(PyBytes_FromStringAndSize(address.local.sun_path, size).partition(b"\0")[0])
     raise ValueError(f"an address of family {address.any.sa_family} is not one of this library's")

@@ -50,6 +50,7 @@ cdef extern from *:
     #ifdef _WIN32
     /* Another socket that asks for the same address would take it over: nothing has to be set here. */
     #define METALIO_REUSE_ADDRESS 0
+    #define METALIO_WINDOWS 1
 
     static inline int metalio_accept(int fd, metalio_address *peer) {
         peer->size = sizeof peer->space;
@@ -59,6 +60,7 @@ cdef extern from *:
     }
     #else
     #define METALIO_REUSE_ADDRESS 1
+    #define METALIO_WINDOWS 0
     #define metalio_close close
     #define metalio_shutdown shutdown
 
@@ -228,6 +230,7 @@ cdef extern from *:
     enum:
         # Whether a listener has to set SO_REUSEADDR, so that it can be started again at once.
         REUSE_ADDRESS "METALIO_REUSE_ADDRESS"
+        WINDOWS "METALIO_WINDOWS"
 
     # A new descriptor, or the negative number of an error.
     int open_socket "metalio_socket"(int family, int type) nogil

@@ -152,7 +152,16 @@ cdef extern from *:
     }
     static inline int metalio_shutdown(int fd, int how) { return metalio_checked(shutdown((SOCKET)fd, how)); }
     static inline int metalio_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
-        return metalio_checked(getsockname((SOCKET)fd, address, size));
+        WSAPROTOCOL_INFOW info;
+        int length = sizeof info;
+        if (getsockname((SOCKET)fd, address, size) == 0) return 0;
+        errno = metalio_wsa_error(WSAGetLastError());
+        if (errno != EINVAL || getsockopt((SOCKET)fd, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &length) != 0 ||
+            info.iAddressFamily != AF_UNIX) return -1;
+        /* A Unix socket without an address has an empty one elsewhere. */
+        address->sa_family = AF_UNIX;
+        *size = sizeof address->sa_family;
+        return 0;
     }
     static inline int metalio_getpeername(int fd, struct sockaddr *address, socklen_t *size) {
         return metalio_checked(getpeername((SOCKET)fd, address, size));

@@ -12,13 +12,13 @@ from metalio.net.peer_cred import PeerCred
 from metalio.net.tcp_listener import TcpListener
 from metalio.net.tcp_stream import TcpStream
 from metalio.net.udp_socket import UdpSocket
+from metalio.net.unix_listener import UnixListener
+from metalio.net.unix_stream import UnixStream
 
 if sys.platform != "win32":
     from metalio.net.unix_datagram import UnixDatagram
-    from metalio.net.unix_listener import UnixListener
-    from metalio.net.unix_stream import UnixStream
 else:
-    from metalio.net.unix_missing import UnixDatagram, UnixListener, UnixStream
+    from metalio.net.unix_missing import UnixDatagram
 
 __all__ = [
     "DatagramBatch",

@@ -7,8 +7,8 @@ from cython.cimports.libc.errno import EADDRINUSE, errno
 from cython.cimports.metalio._sys.address import address_object, read_path
 from cython.cimports.metalio._sys.sockets import AF_UNIX, SOCK_STREAM, Address, bind, listen
 from cython.cimports.metalio.net.listener import accept_next, check_listening
-from cython.cimports.metalio.net.socket import Socket, open_or_raise, take_over
-from cython.cimports.metalio.net.unix_stream import UnixStream
+from cython.cimports.metalio.net.socket import Socket, take_over
+from cython.cimports.metalio.net.unix_stream import UnixStream, open_stream
 
 from metalio._sys.errors import os_error
 
@@ -28,13 +28,14 @@ class UnixListener(Socket):
         stands for the socket is made here, and is not removed by `close()`: unlink it.
 
         socket(2), bind(2), listen(2).  Raises `TypeError` or `ValueError` for what is no path, `OSError`; where the
-        file is there already, `EADDRINUSE`.
+        file is there already, `EADDRINUSE`.  A Windows without Unix sockets, which came with Windows 10 1803, raises
+        `OSError` (`WSAEAFNOSUPPORT`).
         """
         address: Address
         read_path(path, cython.address(address))
         waiting: cython.int = index(backlog)
         listener: UnixListener = cls.__new__(cls)
-        listener.adopt(open_or_raise(AF_UNIX, SOCK_STREAM))
+        listener.adopt(open_stream())
         try:
             if bind(listener.fd, cython.address(address.any), address.size) < 0:
                 error: cython.int = errno

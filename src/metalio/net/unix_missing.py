@@ -1,33 +1,17 @@
-"""What stands for Unix sockets where metalio has none: Windows."""
+"""What stands for Unix datagrams where there are none: Windows, which has Unix streams only."""
 
-from typing import Any, Never, NoReturn
-
-
-def _refuse(name: str) -> NoReturn:
-    raise NotImplementedError(f"{name} needs Unix sockets, which metalio does not have on Windows: use TCP or UDP")
+from typing import Any, Never
 
 
-class _Missing:
-    """Has the class methods of the sockets, all of which raise `NotImplementedError`."""
+class UnixDatagram:
+    """Not on Windows: making one raises `NotImplementedError`."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> Never:
-        _refuse(cls.__name__)
+        cls.bind()
 
     @classmethod
     def bind(cls, *arguments: Any, **options: Any) -> Never:
         """Raises `NotImplementedError`."""
-        _refuse(cls.__name__)
+        raise NotImplementedError("Windows has no Unix datagrams: use UdpSocket, or a UnixStream")
 
     connect = unbound = pair = from_socket = bind
-
-
-class UnixDatagram(_Missing):
-    """Not on Windows: making one raises `NotImplementedError`."""
-
-
-class UnixListener(_Missing):
-    """Not on Windows: making one raises `NotImplementedError`."""
-
-
-class UnixStream(_Missing):
-    """Not on Windows: making one raises `NotImplementedError`."""

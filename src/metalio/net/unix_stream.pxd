@@ -14,12 +14,22 @@ cdef class UnixStream(Stream):
     cdef int renew_short(self, int directions) except -1
 
 
+# A new descriptor.
+cdef int open_stream() except -1
+
+
 cdef extern from *:
     """
     #include <errno.h>
+    #ifndef _WIN32
     #include <fcntl.h>
     #include <sys/ioctl.h>
     #include <sys/socket.h>
+    #include <unistd.h>
+    #endif
+    #ifndef ETOOMANYREFS
+    #define ETOOMANYREFS -1
+    #endif
 
     /* Linux tells of descriptors that a read has thrown away, in the same call.  The BSDs stop before the message that
        carries them, and say nothing. */
@@ -38,13 +48,22 @@ cdef extern from *:
     #define METALIO_SCM_PIDFD -1
     #endif
 
+    #ifdef _WIN32
+    #define metalio_close_fd(fd) ((void)(fd), 0)
+    static inline int metalio_unread(int fd) {
+        u_long size = 0;
+        return ioctlsocket((SOCKET)fd, FIONREAD, &size) != 0 ? -metalio_wsa_error(WSAGetLastError()) : (int)size;
+    }
+    #else
+    #define metalio_close_fd close
     static inline int metalio_unread(int fd) {
         int size = 0;
         return ioctl(fd, FIONREAD, &size) < 0 ? -errno : size;
     }
+    #endif
 
     static inline void metalio_close_on_exec(int fd) {
-    #if !defined(MSG_CMSG_CLOEXEC)
+    #if !defined(MSG_CMSG_CLOEXEC) && !defined(_WIN32)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
     #else
         (void)fd;
@@ -67,6 +86,15 @@ cdef extern from *:
         cred->uid = peer.uid;
         cred->gid = peer.gid;
         return 0;
+    #elif defined(_WIN32)
+        /* SIO_AF_UNIX_GETPEERPID */
+        ULONG pid = 0;
+        DWORD size;
+        if (WSAIoctl((SOCKET)fd, _WSAIOR(IOC_VENDOR, 256), NULL, 0, &pid, sizeof pid, &size, NULL, NULL) != 0)
+            return metalio_wsa_error(WSAGetLastError());
+        cred->pid = pid;
+        cred->uid = cred->gid = -1;
+        return 0;
     #else
         (void)fd;
         (void)cred;
@@ -75,6 +103,7 @@ cdef extern from *:
     }
     """
     enum:
+        ETOOMANYREFS
         TELLS_TRUNCATION "METALIO_TELLS_TRUNCATION"
         SCM_PIDFD "METALIO_SCM_PIDFD"
     ctypedef struct Cred "metalio_cred":
@@ -83,6 +112,7 @@ cdef extern from *:
         long long gid
     # How many bytes wait to be read, or the negative number of an error.
     int unread "metalio_unread"(int fd) noexcept nogil
+    int close_fd "metalio_close_fd"(int fd) noexcept nogil
     # Where recvmsg(2) cannot do it.
     void close_on_exec "metalio_close_on_exec"(int fd) noexcept nogil
     # 0, or the number of an error.

@@ -19,7 +19,7 @@ import cython
 from cython.cimports.cpython.buffer import PyBuffer_Release
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.cpython.exc import PyErr_SetObject, PyErr_WriteUnraisable
-from cython.cimports.libc.errno import EAGAIN, EBADF, EINPROGRESS, EINTR, ENOSYS, ENOTCONN, ETOOMANYREFS, errno
+from cython.cimports.libc.errno import EAFNOSUPPORT, EAGAIN, EBADF, EINPROGRESS, EINTR, ENOSYS, ENOTCONN, errno
 from cython.cimports.libc.limits import INT_MAX
 from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.metalio._sys.address import read_path
@@ -37,20 +37,21 @@ from cython.cimports.metalio._sys.sockets import (
     SCM_RIGHTS,
     SOCK_STREAM,
     SOL_SOCKET,
+    WINDOWS,
     Address,
     cmsghdr,
     connect,
     iovec,
     msghdr,
     open_pair,
+    open_socket,
     recvmsg,
     sendmsg,
 )
 from cython.cimports.metalio._sys.table import ALWAYS, Record, is_edge
-from cython.cimports.metalio.net.socket import open_or_raise, take_over
+from cython.cimports.metalio.net.socket import take_over
 from cython.cimports.metalio.net.stream import Stream
 from cython.cimports.metalio.transfer import borrow, refuse
-from cython.cimports.posix.unistd import close as close_fd
 
 from metalio._sys.errors import os_error
 from metalio.net.peer_cred import PeerCred
@@ -79,11 +80,14 @@ class UnixStream(Stream):
         It is connected when this returns, or there is an `OSError`.  When as many connections wait as the listener lets
         wait, Linux does not queue another but says `EAGAIN`: that is a `BlockingIOError`, and nothing tells when there
         is room, so try again after a while.  Raises `TypeError` or `ValueError` for what is no path.
+
+        On Windows the connection may still be under way: it is writable once it is there, or has failed (`take_error`).
+        A Windows without Unix sockets, which came with Windows 10 1803, raises `OSError` (`WSAEAFNOSUPPORT`).
         """
         address: Address
         read_path(path, cython.address(address))
         stream: UnixStream = cls.__new__(cls)
-        stream.adopt(open_or_raise(AF_UNIX, SOCK_STREAM))
+        stream.adopt(open_stream())
         try:
             if connect(stream.fd, cython.address(address.any), address.size) < 0 and errno != EINPROGRESS:
                 error: cython.int = errno
@@ -95,7 +99,12 @@ class UnixStream(Stream):
 
     @classmethod
     def pair(cls):
-        """Two streams that are connected with each other (socketpair(2)).  Raises `OSError`."""
+        """Two streams that are connected with each other (socketpair(2)).  Raises `OSError`.
+
+        Windows has no such pairs: there it raises `NotImplementedError`.
+        """
+        if WINDOWS:
+            raise NotImplementedError("Windows has no pairs of Unix sockets: bind a UnixListener and connect to it")
         fds = cython.declare(cython.int[2])
         one: UnixStream = cls.__new__(cls)
         other: UnixStream = cls.__new__(cls)
@@ -121,7 +130,8 @@ class UnixStream(Stream):
         """Who is at the other end, as `PeerCred(pid, uid, gid)` (`SO_PEERCRED`).
 
         It is the process that connected, listened or made the pair, even if another has the descriptor by now.  A pid
-        of 0 is one that cannot be seen from here.  Raises `OSError` (`ENOTCONN`) if there is no peer,
+        of 0 is one that cannot be seen from here.  Windows tells the pid alone (`SIO_AF_UNIX_GETPEERPID`); the others
+        are -1 there.  Raises `OSError` (`ENOTCONN`) if there is no peer,
         `NotImplementedError` where the platform has nothing like it.
         """
         cred: Cred
@@ -146,8 +156,10 @@ class UnixStream(Stream):
         are on their way: send the rest by `write()`.  With `None` neither were sent.
 
         sendmsg(2), `SCM_RIGHTS`; never a `SIGPIPE`.  Raises `ValueError` for no data at all or too many descriptors,
-        `OSError`: `EBADF` for one that is not open, `ETOOMANYREFS` where too many are on their way.
+        `OSError`: `EBADF` for one that is not open, `ETOOMANYREFS` where too many are on their way;
+        `NotImplementedError` on Windows.
         """
+        require_descriptors()
         view: Py_buffer
         control = cython.declare(cython.size_t[256])
         numbers = cython.declare(cython.int[253])
@@ -197,8 +209,10 @@ class UnixStream(Stream):
         and the other descriptors are returned all the same.  Where warnings are errors that one goes to
         `sys.unraisablehook`, since raising it would lose them.
 
-        recvmsg(2), `SCM_RIGHTS`, `MSG_CMSG_CLOEXEC`.  Raises `ValueError` for a size below 1.
+        recvmsg(2), `SCM_RIGHTS`, `MSG_CMSG_CLOEXEC`.  Raises `ValueError` for a size below 1, `NotImplementedError` on
+        Windows.
         """
+        require_descriptors()
         wanted: cython.Py_ssize_t = size
         most: cython.Py_ssize_t = max_fds
         if wanted < 1:
@@ -346,6 +360,23 @@ class UnixStream(Stream):
                 if unread(self.fd) != 0:
                     return self.renew(directions)
         return 0
+
+
+def open_stream():
+    """A new descriptor."""
+    fd: cython.int = open_socket(AF_UNIX, SOCK_STREAM)
+    if fd < 0:
+        hint = "Unix sockets came with Windows 10 1803" if WINDOWS and -fd == EAFNOSUPPORT else None
+        raise os_error(-fd, hint)
+    return fd
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def require_descriptors() -> cython.int:
+    if WINDOWS:
+        raise NotImplementedError("Windows does not pass descriptors over Unix sockets: see socket.socket.share()")
+    return 0
 
 
 @cython.cfunc
