@@ -37,7 +37,7 @@ def run(namespace):
             try:
                 bound = getattr(server, f"add_{kind}")(address)
             except (OSError, ValueError) as error:
-                reason = error
+                reason: object = error
                 if isinstance(error, OSError) and error.errno:
                     # What is a number of Winsock has no words in the C library.
                     reason = error.strerror if sys.platform == "win32" else os.strerror(error.errno)
