@@ -69,7 +69,7 @@ struct filter {
 struct queue {
     int fd;
     int sets[SETS];
-    int alert;
+    int alert, alerted;
     /* Of user events and timers. */
     struct filter *others;
     /* Of descriptors, by set and number. */
@@ -141,7 +141,9 @@ static void update_alert(struct queue *queue) {
     int active = 0;
     uint64_t count = 1;
     for (struct filter *filter = queue->others; filter; filter = filter->next)
-        active |= filter->active && filter->enabled;
+        active = active || (filter->active && filter->enabled);
+    if (active == queue->alerted) return;
+    queue->alerted = active;
     if (active) {
         if (write(queue->alert, &count, sizeof count) < 0 && errno != EAGAIN) abort();
     } else if (read(queue->alert, &count, sizeof count) < 0 && errno != EAGAIN) {
