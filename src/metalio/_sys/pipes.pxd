@@ -10,6 +10,7 @@ cdef extern from *:
     #include <winsock2.h>
     #include <windows.h>
     #include <winternl.h>
+    #include <stdint.h>
     #include <string.h>
 
     #ifndef PIPE_REJECT_REMOTE_CLIENTS
@@ -20,11 +21,11 @@ cdef extern from *:
 
     /* What an operation that was begun has come to: -1 while the kernel may still write, or an error, or 0.  The kernel
        stores the status last. */
-    static inline long metalio_result(OVERLAPPED *request, DWORD *size) {
+    static inline long metalio_result(OVERLAPPED *request, uint32_t *size) {
         NTSTATUS status = (NTSTATUS)*(volatile ULONG_PTR *)&request->Internal;
         MemoryBarrier();
         if (status == METALIO_STATUS_PENDING) return -1;
-        *size = (DWORD)request->InternalHigh;
+        *size = (uint32_t)request->InternalHigh;
         return (long)RtlNtStatusToDosError(status);
     }
 
@@ -85,8 +86,11 @@ cdef extern from *:
         DWORD access;
     } metalio_pipe_info;
 
+    /* Microsoft has it in a header for drivers alone. */
+    #ifndef __MINGW32__
     NTSYSAPI NTSTATUS NTAPI NtQueryInformationFile(HANDLE file, PIO_STATUS_BLOCK status, PVOID into, ULONG size,
                                                    FILE_INFORMATION_CLASS kind);
+    #endif
 
     /* What a handle that somebody else has opened is.  FILE_PIPE_LOCAL_INFORMATION, FILE_MODE_INFORMATION and
        FILE_ACCESS_INFORMATION, which not all headers have. */
