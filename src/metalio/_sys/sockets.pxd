@@ -24,6 +24,11 @@ cdef extern from *:
     #include <sys/filio.h>
     #endif
 
+    /* FreeBSD's own gives everything to the newest. */
+    #ifdef SO_REUSEPORT_LB
+    #undef SO_REUSEPORT
+    #define SO_REUSEPORT SO_REUSEPORT_LB
+    #endif
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
     #endif
