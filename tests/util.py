@@ -60,7 +60,7 @@ def not_on_windows(reason):
     return pytest.mark.skipif(WINDOWS, reason=reason)
 
 
-# Elsewhere it raises NotImplementedError.
+# Others tell less, or nothing.
 HAS_PEER_CRED = sys.platform.startswith(("linux", "android", "openbsd"))
 needs_peer_cred = pytest.mark.skipif(not HAS_PEER_CRED, reason="no SO_PEERCRED: Linux and OpenBSD have it")
 

@@ -25,6 +25,7 @@ cdef extern from *:
     #include <fcntl.h>
     #include <sys/ioctl.h>
     #include <sys/socket.h>
+    #include <sys/un.h>
     #include <unistd.h>
     #endif
     #ifndef ETOOMANYREFS
@@ -94,6 +95,19 @@ cdef extern from *:
             return metalio_wsa_error(WSAGetLastError());
         cred->pid = pid;
         cred->uid = cred->gid = -1;
+        return 0;
+    #elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__DragonFly__)
+        uid_t uid;
+        gid_t gid;
+        if (getpeereid(fd, &uid, &gid) < 0) return errno;
+        cred->pid = -1;
+        cred->uid = uid;
+        cred->gid = gid;
+    #if defined(LOCAL_PEERPID) && defined(SOL_LOCAL)
+        pid_t pid;
+        socklen_t size = sizeof pid;
+        if (getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &pid, &size) == 0) cred->pid = pid;
+    #endif
         return 0;
     #else
         (void)fd;

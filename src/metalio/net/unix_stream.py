@@ -130,9 +130,10 @@ class UnixStream(Stream):
         """Who is at the other end, as `PeerCred(pid, uid, gid)` (`SO_PEERCRED`).
 
         It is the process that connected, listened or made the pair, even if another has the descriptor by now.  A pid
-        of 0 is one that cannot be seen from here.  Windows tells the pid alone (`SIO_AF_UNIX_GETPEERPID`); the others
-        are -1 there.  Raises `OSError` (`ENOTCONN`) if there is no peer,
-        `NotImplementedError` where the platform has nothing like it.
+        of 0 is one that cannot be seen from here.  What the platform does not tell is -1: the pid on FreeBSD, NetBSD
+        and DragonFly BSD (getpeereid(3); macOS has `LOCAL_PEERPID`), all but the pid on Windows
+        (`SIO_AF_UNIX_GETPEERPID`).  Raises `OSError` (`ENOTCONN`) if there is no peer, `NotImplementedError` where the
+        platform has nothing like it.
         """
         cred: Cred
         memset(cython.address(cred), 0, cython.sizeof(Cred))
@@ -141,7 +142,7 @@ class UnixStream(Stream):
             self.require()
             error = read_peer_cred(self.fd, cython.address(cred))
         if error == ENOSYS:
-            raise NotImplementedError("this platform has no SO_PEERCRED")
+            raise NotImplementedError("this platform does not tell who is at the other end of a socket")
         if error:
             raise os_error(error, "there is no peer" if error == ENOTCONN else None)
         return PeerCred(cred.pid, cred.uid, cred.gid)
