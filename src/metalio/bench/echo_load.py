@@ -4,19 +4,12 @@ It is a program in C, in a process of its own, which sends on each connection a 
 byte that comes back.
 """
 
-import os
-import resource
-import subprocess
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from metalio.bench.case import Figure, Metric
-from metalio.bench.native import build
-
-# Those that may be used, by number, on systems that let a process choose.
-PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+from metalio.bench.client import pin, run_client
 
 # What the load ends at, if its time does not end it before.
 MOST_ECHOES = 5_000_000
@@ -54,47 +47,11 @@ class Load:
         The `pid` is that of a server that is another process.
         """
         arguments = (port, self.connections, self.size, self.warm_up_ms, self.measure_ms, MOST_ECHOES)
-        command = [build("echo_client"), *map(str, arguments)]
-        with elsewhere(self.pinned):
-            client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        with client, spinning(self.spinners):
-            try:
-                begin = processor_time()
-                serve()
-                spent = processor_time() - begin
-                output, _ = client.communicate()
-            finally:
-                client.kill()
-        if client.returncode:
-            raise RuntimeError("the echoes were not what was sent, or not in time")
-        rate, p50, p99, busy, echoes = map(float, output.split())
+        with spinning(self.spinners):
+            numbers, spent = run_client("echo_client", arguments, serve, self.pinned)
+        rate, p50, p99, busy, echoes = numbers
         others = {"processor": spent * 1e9 / echoes, "p50": p50 / 1000, "p99": p99 / 1000}
         return Figure(rate, f"load {busy:.0%} busy", others)
-
-
-def processor_time():
-    """The seconds that this process spent, and those of its children that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def pin(index):
-    """Run on one processor from here on, where there is more than one."""
-    if len(PROCESSORS) > 1:
-        os.sched_setaffinity(0, {PROCESSORS[index]})
-
-
-@contextmanager
-def elsewhere(pinned):
-    """What is started in here runs on another processor than a server that is pinned."""
-    if not pinned:
-        yield
-        return
-    pin(-1)
-    try:
-        yield
-    finally:
-        pin(0)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from functools import partial
 
 from metalio import Events, Interest, Poll
 from metalio.bench.case import Case, Figure, Metric
+from metalio.bench.client import pin, run_client
 from metalio.bench.common import LOOPS, new_epoll
-from metalio.bench.echo_load import elsewhere, pin, processor_time
 from metalio.bench.native import build
 from metalio.net import DatagramBatch, UdpSocket
 
@@ -30,20 +30,8 @@ MANY = 64
 
 def under_load(port, serve, sockets, window, size, warm_up_ms, measure_ms, pinned):
     """Load `port` while `serve()` runs, which ends at a datagram of one byte: a `Figure`, of datagrams a second."""
-    command = [build("udp_client"), *map(str, (port, sockets, window, size, warm_up_ms, measure_ms))]
-    with elsewhere(pinned):
-        client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with client:
-        try:
-            begin = processor_time()
-            serve()
-            spent = processor_time() - begin
-            output, _ = client.communicate()
-        finally:
-            client.kill()
-    if client.returncode:
-        raise RuntimeError("the echoes were not what was sent, or not in time")
-    rate, busy, echoes, lost = map(float, output.split())
+    arguments = (port, sockets, window, size, warm_up_ms, measure_ms)
+    (rate, busy, echoes, lost), spent = run_client("udp_client", arguments, serve, pinned)
     details = f"load {busy:.0%} busy" + (f", {lost / (echoes + lost):.2%} lost" if lost else "")
     return Figure(rate, details, {"processor": spent * 1e9 / max(echoes, 1)})
 
