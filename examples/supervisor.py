@@ -5,6 +5,8 @@
 Each argument is the command line of a program.  One that ends is started again, after a delay that doubles each time,
 until it has run for a while.  SIGINT and SIGTERM end it all: the programs get SIGTERM, and those that are still there
 after the grace SIGKILL; a second signal cuts that short.  SIGHUP has all programs end and start again.
+
+On Windows Ctrl-C ends it all, and Ctrl-Break is what SIGHUP is elsewhere.  There SIGTERM ends a program at once.
 """
 
 import shlex
@@ -23,6 +25,10 @@ LONGEST_DELAY = 30.0
 STABLE = 10.0  # who ran for so long begins with the first delay again
 GRACE = 5.0  # what a program is given to end by itself
 
+WINDOWS = sys.platform == "win32"
+KILL = signal.SIGTERM if WINDOWS else signal.SIGKILL
+HANG_UP = signal.SIGBREAK if WINDOWS else signal.SIGHUP
+
 
 class Program:
     """One program: running, or waiting to be started at `due`."""
@@ -38,7 +44,8 @@ class Program:
         self.due = None
         self.started = time.monotonic()
         try:
-            process = subprocess.Popen(shlex.split(self.command))
+            # Windows has command lines, and each program takes its own apart.
+            process = subprocess.Popen(self.command if WINDOWS else shlex.split(self.command))
         except OSError as error:
             self.wait(f"cannot start: {error.strerror}")
             return
@@ -78,7 +85,7 @@ class Supervisor:
 
     def run(self):
         events = Events()
-        with Poll() as poll, Signals({signal.SIGINT, signal.SIGTERM, signal.SIGHUP}) as signals:
+        with Poll() as poll, Signals({signal.SIGINT, signal.SIGTERM, HANG_UP}) as signals:
             self.registry = poll.registry
             self.registry.register(signals, partial(self.signalled, signals), Interest.READABLE)
             while not self.stopping or self.running():
@@ -95,7 +102,7 @@ class Supervisor:
         if self.stopping:
             if self.deadline is not None and now >= self.deadline:
                 self.deadline = None
-                self.send(signal.SIGKILL)
+                self.send(KILL)
             return None if self.deadline is None else self.deadline - now
         for program in self.programs:
             if program.due is not None and program.due <= now:
@@ -109,7 +116,7 @@ class Supervisor:
 
     def signalled(self, signals, event):
         for number in signals.pending():
-            if number == signal.SIGHUP:
+            if number == HANG_UP:
                 self.send(signal.SIGTERM)
             elif self.stopping:
                 self.deadline = time.monotonic()

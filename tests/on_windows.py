@@ -7,7 +7,6 @@ CPYTHONS = "CPython's own tests are not among what is put together there"
 
 FILES = {
     "test_example_inherited_listener.py": "Windows hands on no descriptors",
-    "test_example_supervisor.py": "there the example needs metalio.signal and metalio.process",
     "test_example_unix_server.py": "its clients are Unix sockets of the socket module, which has none on Windows",
     "test_asyncio_cpython.py": CPYTHONS,
     "test_signal.py": "its signals are those of Unix; test_console_signals.py has those of Windows",
@@ -56,6 +55,7 @@ TESTS = {
     "test_cli.py::TestEchoRefuses::test_path_of_a_dead_server": NO_UNIX,
     "test_cli.py::TestEchoRefuses::test_a_path_that_became_another_servers_is_left_alone": NO_UNIX,
     "test_cli.py::TestCounters": "Windows has no pseudo-terminals of this kind",
+    "test_example_supervisor.py::TestSupervisor::test_a_second_signal_kills": "there SIGTERM cannot be ignored",
     "test_examples.py::test_stops_on_signals[inherited_listener.py-arguments3-2]": "Windows hands on no descriptors",
     "test_example_event_loop_echo.py::TestEventLoopEcho::test_out_of_descriptors": NO_LIMIT,
     "test_example_tcp_server.py::TestTcpServer::test_out_of_descriptors": NO_LIMIT,
@@ -110,7 +110,7 @@ FIRST = "Wine does not heed FILE_FLAG_FIRST_PIPE_INSTANCE; _winapi.CreateNamedPi
 
 WINE = {
     "test_named_pipe.py::test_first": FIRST,
-    "test_read_buf.py::test_failing_streams_leave_the_buffer_as_it_was": RESETS,
+    "test_cli.py::TestEcho::test_a_reset_is_counted": RESETS,
     "test_read_buf.py::test_an_error_behind_the_first_piece_is_kept_for_the_next_call": RESETS,
     "test_event_loop.py::TestReadiness::test_hints": LATE,
     "test_event_loop.py::TestReadiness::test_ready_instead": LATE,

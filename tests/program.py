@@ -16,6 +16,7 @@ if sys.platform == "win32":
     import windows
 
 WINDOWS = sys.platform == "win32"
+WINE = WINDOWS and windows.WINE
 ROOT = Path(__file__).resolve().parent.parent
 # How long to wait for what has to come; a sanitizer makes everything slow.
 PATIENCE = 30.0
@@ -104,10 +105,26 @@ class Program:
             self.process.send_signal(number)
 
     def descriptors(self):
-        """How many it has open."""
+        """How many it has open; on Windows: sockets."""
         if WINDOWS:
-            return windows.open_handles(self.process._handle)
+            return self._sockets()
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def _sockets(self):
+        # Of another process Windows does not tell which handles are sockets, so this one says it of itself.
+        with tempfile.TemporaryDirectory() as folder:
+            answer = Path(folder, "answer")
+            self.process.stdin.write(b"\0" + os.fsencode(answer) + b"\n")
+            self.process.stdin.flush()
+            eventually(answer.exists)
+            return int(answer.read_text())
+
+    def libraries(self):
+        """What it has loaded, in one text."""
+        if WINDOWS:
+            return "\n".join(windows.modules(self.process._handle)).replace("\\", "/")
+        with open(f"/proc/{self.pid}/maps") as maps:
+            return maps.read()
 
     def memory(self):
         """The bytes that it has in memory.  A sanitizer keeps what was freed; then it is always the same."""
@@ -125,6 +142,17 @@ class Program:
         with open(f"/proc/{self.pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def is_running(number):
+    """Whether there is a process with this number; a zombie is one."""
+    if WINDOWS:
+        return windows.is_running(number)
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def unix_sockets():

@@ -2,7 +2,8 @@
 
     python tests/signalled.py -m MODULE … | -c CODE … | SCRIPT …
 
-They come in a thread of their own, as those of Windows do.
+They come in a thread of their own, as those of Windows do.  A zero, and behind it the path of a file and the end of the
+line, has the number of the program's sockets written to that file.
 """
 
 import os
@@ -11,10 +12,25 @@ import signal
 import sys
 import threading
 
+import windows
+
 
 def listen():
     while number := os.read(0, 1):
-        signal.raise_signal(number[0])
+        if number == b"\0":
+            answer()
+        else:
+            signal.raise_signal(number[0])
+
+
+def answer():
+    path = b""
+    while (byte := os.read(0, 1)) != b"\n":
+        path += byte
+    with open(path + b".new", "w") as file:
+        file.write(str(windows.count_sockets()))
+    # It is there only once it is whole.
+    os.rename(path + b".new", path)
 
 
 def main():

@@ -11,6 +11,7 @@ import socket
 import time
 
 import pytest
+from example import reset
 from program import (
     PATIENCE,
     WINDOWS,
@@ -123,13 +124,14 @@ class TestInfo:
     def test_says_who_has_chosen(self, monkeypatch):
         name = selector_names()[-1]
         monkeypatch.setenv("METALIO_SELECTOR", name)
-        monkeypatch.setenv("METALIO_WAKER", "pipe")
+        waker = info.look()["waker"]["here"][-1]
+        monkeypatch.setenv("METALIO_WAKER", waker)
         _, output, _ = run("info")
         assert re.search(rf"^  selector +{name} \(chosen by METALIO_SELECTOR", output, re.MULTILINE)
-        assert re.search(r"^  waker +pipe \(chosen by METALIO_WAKER", output, re.MULTILINE)
+        assert re.search(rf"^  waker +{waker} \(chosen by METALIO_WAKER", output, re.MULTILINE)
         found = info.look()
         assert (found["selector"]["used"], found["selector"]["chosen"]) == (name, True)
-        assert (found["waker"]["used"], found["waker"]["chosen"]) == ("pipe", True)
+        assert (found["waker"]["used"], found["waker"]["chosen"]) == (waker, True)
 
     @pytest.mark.parametrize("variable", ["METALIO_SELECTOR", "METALIO_WAKER"])
     def test_a_choice_that_is_not_here(self, monkeypatch, variable):
@@ -257,11 +259,20 @@ class TestEcho:
         with connect(server.tcp) as client:
             client.sendall(b"x")
             receive_exactly(client, 1)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            reset(client)
         eventually(lambda: server.descriptors() == before)
         with connect(server.tcp) as client:
             client.sendall(b"still there")
             receive_exactly(client, 11)
+        server.stop()
+
+    def test_a_reset_is_counted(self, server):
+        before = server.descriptors()
+        with connect(server.tcp) as client:
+            client.sendall(b"x")
+            receive_exactly(client, 1)
+            reset(client)
+        eventually(lambda: server.descriptors() == before)
         assert "1 failed" in server.stop()
 
     @pytest.mark.parametrize("family", ["tcp", "unix"])

@@ -23,7 +23,6 @@ from util import (
     expect_events,
     expect_no_events,
     expect_only,
-    handles,
     in_child,
     is_inheritable,
     mine,
@@ -48,11 +47,13 @@ if not WINDOWS:
 if WINDOWS:
     import _winapi
 
+    import windows
+
     def count_fds():
         """How many handles of processes this one has open, but for those that a Popen in a dead cycle has."""
         gc.collect()
         with contextlib.closing(ChildExit(os.getpid())) as own:
-            found = handles()
+            found = windows.handles(os.getpid())
             return list(found.values()).count(found[own.fileno()]) - 1
 
 
@@ -407,6 +408,7 @@ def test_a_popen_that_was_waited_for_while_it_was_opened():
             self.asked += 1
             return None if self.asked == 1 else 0
 
+    gc.collect()
     before = count_fds()
     with pytest.raises(ProcessLookupError, match="was waited for"):
         ChildExit(Waiting())

@@ -18,7 +18,7 @@ from util import (
     READABLE,
     WRITABLE,
     Worker,
-    count_handles,
+    count_fds,
     expect_events,
     expect_no_events,
     expect_only,
@@ -181,11 +181,11 @@ def test_registering_leaks_no_handle(poll, events, opts, polled):
             if accepted:
                 accepted[0].close()
             if number == 200:
-                before = count_handles()
+                before = count_fds()
         while accepted := listener.accept():
             accepted[0].close()
         poll.poll(events, 0)
-        assert count_handles() <= before + 2
+        assert count_fds() <= before + 2
 
 
 def test_polls_leak_no_handle(events):
@@ -197,9 +197,9 @@ def test_polls_leak_no_handle(events):
             poll.registry.register(right, "r", WRITABLE)
             expect_only(poll, events, "r", "writable")
         if number == 20:
-            before = count_handles()
+            before = count_fds()
     gc.collect()
-    assert count_handles() <= before + 2
+    assert count_fds() <= before + 2
 
 
 def test_a_handle_that_was_closed_and_is_used_again(poll, events):

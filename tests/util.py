@@ -3,14 +3,12 @@
 import contextlib
 import errno
 import faulthandler
-import functools
 import os
 import platform
 import select
 import signal
 import socket
 import stat
-import struct
 import subprocess
 import sys
 import tempfile
@@ -31,14 +29,14 @@ BOTH = READABLE | WRITABLE
 WINDOWS = sys.platform == "win32"
 LINUX = sys.platform in ("linux", "android")
 # Whether the system tells what its processes and threads do: Linux does, macOS and most of the BSDs do not.
-PROC = os.path.exists("/proc/self/fd")
-WINE = False
+PROC = not WINDOWS and os.path.exists("/proc/self/fd")
 if WINDOWS:
     import ctypes
 
-    WINE = hasattr(ctypes.windll.ntdll, "wine_get_version")
+    import windows
 else:
     import resource
+WINE = WINDOWS and windows.WINE
 
 # The selectors that emulate edges for metalio's own sources, and have no descriptor by which they could be polled.
 EMULATED = {"poll", "afd"}
@@ -88,7 +86,7 @@ def close_all():
 def open_descriptors():
     """What every open descriptor of this process names.  On Windows only sockets are told from other handles."""
     if WINDOWS:
-        return {handle: "socket" for handle in handles() if is_socket(handle)}
+        return {handle: "socket" for handle in windows.handles(os.getpid()) if windows.is_socket(handle)}
     if not PROC:
         return descriptors_one_by_one()
     found = {}
@@ -116,57 +114,12 @@ def descriptors_one_by_one():
 
 def count_fds():
     """How many descriptors this process has open; on Windows: handles."""
-    return count_handles() if WINDOWS else len(open_descriptors())
-
-
-def handles():
-    """The handles of this process, with a number for the kind of each.  Windows only."""
-    size = 1 << 20
-    while True:
-        space = ctypes.create_string_buffer(size)
-        needed = ctypes.c_ulong()
-        # SystemExtendedHandleInformation: a count, something reserved, and 40 bytes for each handle of all processes.
-        status = ctypes.windll.ntdll.NtQuerySystemInformation(64, space, size, ctypes.byref(needed))
-        if status == 0:
-            break
-        assert status & 0xFFFFFFFF == 0xC0000004, f"the system does not tell its handles: {status & 0xFFFFFFFF:#x}"
-        size *= 2
-    (count,) = struct.unpack_from("N", space)
-    own = os.getpid()
-    entries = [struct.unpack_from("NNLHH", space, 16 + 40 * index + 8) for index in range(count)]
-    return {handle: kind for process, handle, _, _, kind in entries if process == own}
-
-
-@functools.cache
-def kinds_of_handles():
-    """The numbers of those that metalio has: files, of which sockets are some, and completion ports."""
-    kernel = ctypes.windll.kernel32
-    kernel.CreateIoCompletionPort.restype = ctypes.c_void_p
-    port = kernel.CreateIoCompletionPort(ctypes.c_void_p(-1), None, None, 0)
-    with socket.socket() as sock:
-        found = handles()
-        kinds = {found[port], found[sock.fileno()]}
-    kernel.CloseHandle(ctypes.c_void_p(port))
-    assert len(kinds) == 2
-    return kinds
-
-
-def count_handles():
-    """How many files, sockets and completion ports this process has open.  Windows only."""
-    kinds = kinds_of_handles()
-    return sum(kind in kinds for kind in handles().values())
-
-
-def is_socket(handle):
-    """Whether a handle is one of a socket.  Windows only."""
-    kind, size = ctypes.c_int(), ctypes.c_int(4)
-    get = ctypes.windll.ws2_32.getsockopt
-    return get(ctypes.c_void_p(handle), socket.SOL_SOCKET, socket.SO_TYPE, ctypes.byref(kind), ctypes.byref(size)) == 0
+    return windows.count_handles() if WINDOWS else len(open_descriptors())
 
 
 def is_open(fd):
     if WINDOWS:
-        return is_socket(fd)
+        return windows.is_socket(fd)
     try:
         os.fstat(fd)
     except OSError:
