@@ -13,7 +13,7 @@ PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity")
 
 
 def run_client(program, arguments, serve, pinned):
-    """Run a program while `serve()` does: what it prints, as numbers, and the processor time of `serve()` in seconds."""
+    """Run a program while `serve()` does: its numbers, and the processor time of `serve()` in seconds."""
     command = [build(program), *map(str, arguments)]
     with elsewhere(pinned):
         client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
