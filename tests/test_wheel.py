@@ -1,5 +1,6 @@
 """The timing wheel, on a clock of the test's own, against a sorted list."""
 
+import sys
 import time
 from bisect import insort
 from random import Random
@@ -276,19 +277,20 @@ def test_long_and_crowded(slots, seed):
 def test_no_tick_has_to_move_them_all():
     """What is in the slot that comes next is moved little by little before its time comes."""
     shares = []
+    # The processor's time, for which it does not matter what else runs.  Windows counts it in ticks of a slow clock.
+    clock = time.perf_counter_ns if sys.platform == "win32" else time.thread_time_ns
     while not shares or min(shares) > 0.1:
-        assert len(shares) < 5, shares
+        assert len(shares) < 10, shares
         pair = Pair(slots=512)
         count = 50_000
         for index in range(count):
             due = pair.wheel.due_after(0, 2 * 65536 + index)
             pair.wheel.schedule(pair.wheel.reserve(due), due)
-        # The processor's time, for which it does not matter what else runs.
         times = []
         for moment in range(65536, 2 * 65536 + 1000, 65):
-            before = time.thread_time_ns()
+            before = clock()
             pair.wheel.advance(moment)
-            times.append(time.thread_time_ns() - before)
+            times.append(clock() - before)
         shares.append(max(times) / sum(times))
 
 
