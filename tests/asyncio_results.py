@@ -1,11 +1,13 @@
 """Runs a module of CPython's tests of asyncio, and prints the outcome of each test as JSON.
 
-    python tests/asyncio_results.py stock|epoll|poll test_events
+    python tests/asyncio_results.py stock|epoll|poll|afd test_events
 
 With the name of one of metalio's selectors, asyncio's selectors are `MetalSelector`: the default one, and those that
-the tests ask for by name.
+the tests ask for by name.  On Windows the loops are those on selectors, by default too, and what tests asyncio's
+other loop there is left out.
 """
 
+import asyncio
 import json
 import os
 import selectors
@@ -68,7 +70,19 @@ class Outcomes(unittest.TestResult):
         self.outcomes[test.id()] = "passed unexpectedly"
 
 
+def tests(suite):
+    """Those of a suite that have to do with selectors."""
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from tests(test)
+        elif "Proactor" not in type(test).__name__:
+            yield test
+
+
 def main(selector, module):
+    if sys.platform == "win32":
+        # This is what setting no policy leads to, which many of the tests do in the end.
+        asyncio.DefaultEventLoopPolicy = asyncio.WindowsSelectorEventLoopPolicy
     if selector != "stock":
         selectors.DefaultSelector = metal(selector)
         if hasattr(selectors, "EpollSelector"):
@@ -78,7 +92,8 @@ def main(selector, module):
     # Some of the tests print.
     os.dup2(2, 1)
     result = Outcomes()
-    unittest.defaultTestLoader.loadTestsFromName(f"test.test_asyncio.{module}").run(result)
+    suite = unittest.defaultTestLoader.loadTestsFromName(f"test.test_asyncio.{module}")
+    unittest.TestSuite(tests(suite)).run(result)
     with open(output, "w") as file:
         json.dump({"made": made, "outcomes": result.outcomes}, file)
 

@@ -72,7 +72,6 @@ TESTS = {
     "test_event_loop.py::TestReadiness::test_who_only_writes_hears_that_nobody_reads": NO_PIPES,
     "test_timer.py::test_it_wakes_the_poll_for_nothing_else": "Windows has no count of wake-ups in /proc",
     "test_datagram_batch.py::test_receiving_and_sending_by_turns": NO_SEGMENTS,
-    "test_documentation.py::test_the_code_of_a_document_runs[guide.md]": "the guide has Unix sockets",
     "test_documentation.py::test_the_code_of_a_document_runs[buf.md]": NO_PAIRS,
     "test_documentation.py::test_the_code_of_a_document_runs[slab.md]": NO_PAIRS,
     "test_documentation.py::test_the_code_of_a_document_runs[signal.md]": "its signals are those of Unix",

@@ -15,9 +15,14 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ALL = [*DOCUMENTS, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
 
 
+HERE = "windows" if sys.platform == "win32" else "unix"
+
+
 def blocks(path, language):
-    """The code blocks of a document that are marked as of this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    """The code blocks of a document that are marked as of this language, without those for other platforms."""
+    found = re.findall(rf"^```{language}(?: (\w+))?\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    assert {platform for platform, _ in found} <= {"", "unix", "windows"}
+    return [code for platform, code in found if platform in ("", HERE)]
 
 
 def test_the_quick_start_runs_as_printed(tmp_path):
