@@ -3,12 +3,9 @@
 Files first, then tests by their names, without parameters or with them.  What does not exist (any more) is an error.
 """
 
-CPYTHONS = "CPython's own tests are not among what is put together there"
-
 FILES = {
     "test_example_inherited_listener.py": "Windows hands on no descriptors",
     "test_example_unix_server.py": "its clients are Unix sockets of the socket module, which has none on Windows",
-    "test_asyncio_cpython.py": CPYTHONS,
     "test_signal.py": "its signals are those of Unix; test_console_signals.py has those of Windows",
     "test_bench.py": "the peers of the benchmarks, and the load generators in C, are those of Unix",
     "test_fork.py": "there is no fork on Windows",
