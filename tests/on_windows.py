@@ -12,7 +12,6 @@ FILES = {
     "test_kqueue.py": "kqueue is not on Windows",
     "test_load.py": "the demonstration raises the limit of open files, which Windows does not have",
     "test_pipe.py": "a pipe on Windows has no descriptor that could be polled",
-    "test_stale.py": "its ghosts are made by dup, which knows no sockets on Windows; test_windows.py has others",
     "test_source_fd.py": "descriptors are numbers of the C library on Windows, which the kernel does not know",
     "test_unix_datagram.py": "Windows has no Unix datagrams",
     "test_unix_listener.py": "its peers are Unix sockets of the socket module, which has none on Windows",
@@ -96,6 +95,9 @@ TESTS = {
     "test_registry.py::test_high_descriptors": "handles are chosen by the kernel alone",
     "test_registry.py::test_kinds_of_foreign_sources": ONLY_SOCKETS,
     "test_registry.py::test_regular_files_and_directories": ONLY_SOCKETS,
+    "test_stale.py::test_registrations_by_threads_during_rebuilds": NUMBERS,
+    "test_stale.py::test_the_pipe_waker_survives": "Windows has one waker",
+    "test_stale.py::test_used_again_by_a_pipe_and_by_a_file": ONLY_SOCKETS,
     "test_waker.py::test_only_the_first_wake_costs_a_system_call": UNCOUNTED,
 }
 

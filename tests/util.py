@@ -160,24 +160,44 @@ def close_number(number):
 
 
 def give_number(number, other):
-    """Close what has this number, and give it to the file of the socket `other`: it is to be closed by its number."""
+    """Close what has this number, if anything has, and give it to the file of the socket `other`.
+
+    It is to be closed by its number.
+    """
     if not WINDOWS:
         # Closes what had the number, as close() and an open() after it would.
-        os.dup2(other.fileno(), number)
+        os.dup2(other.fileno(), number, inheritable=False)
         return
-    socket.close(number)
+    with contextlib.suppress(OSError):
+        socket.close(number)
     others = []
+    kernel = ctypes.windll.kernel32
+    kernel.CloseHandle(_low.pop())
     # The kernel alone chooses, but it does not take long to come back to one.
-    while len(others) < 4096:
-        sock = other.dup()
-        if sock.fileno() == number:
-            sock.detach()
-            break
+    while (sock := other.dup()).fileno() != number and len(others) < 4096:
         others.append(sock)
-    for sock in others:
+    reserve_handle()
+    for one in others:
+        one.close()
+    if sock.fileno() != number:
         sock.close()
-    if len(others) == 4096:
         pytest.skip("the kernel does not use this handle again")
+    sock.detach()
+
+
+# To duplicate a socket takes another handle for a moment, and that would always be the one that is to be used again.
+# So there is one that is chosen before that: it is a low one, and was closed last.
+_low = []
+
+
+def reserve_handle():
+    create = ctypes.windll.kernel32.CreateEventW
+    create.restype = ctypes.c_void_p
+    _low.append(ctypes.c_void_p(create(None, True, False, None)))
+
+
+if WINDOWS:
+    reserve_handle()
 
 
 def need_loopback_addresses():
