@@ -8,8 +8,8 @@ The exit code is 1 if a byte was wrong or lost, or the server has kept a descrip
 
 import argparse
 import os
-import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,16 +18,36 @@ from typing import IO, cast
 
 from drive import Drive, Mismatch, connect_tcp, connect_udp, connect_unix
 
+WINDOWS = sys.platform == "win32"
+if not WINDOWS:
+    import resource
+
 # What a process needs beside its connections.
 SPARE = 64
+
+# Windows has no signal that asks another process to end: there the server takes the end of its input for Ctrl-C.
+ASKED_BY_INPUT = """
+import signal, sys, threading
+from metalio.__main__ import main
+
+def listen():
+    sys.stdin.read()
+    signal.raise_signal(signal.SIGINT)
+
+threading.Thread(target=listen, daemon=True).start()
+sys.exit(main())
+"""
 
 
 class Server:
     """The echo server, in a process of its own."""
 
     def __init__(self, *arguments):
-        command = [sys.executable, "-m", "metalio", "echo", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        program = ["-c", ASKED_BY_INPUT] if WINDOWS else ["-m", "metalio"]
+        command = [sys.executable, *program, "echo", *arguments]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE if WINDOWS else None, stdout=subprocess.PIPE, text=True
+        )
         self.output = cast(IO[str], self.process.stdout)
 
     def __enter__(self):
@@ -36,6 +56,8 @@ class Server:
     def __exit__(self, kind, value, traceback):
         self.process.kill()
         self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
         self.output.close()
 
     def address(self):
@@ -54,26 +76,40 @@ class Server:
 
     def stop(self):
         """Have it stop, and return its summary."""
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.stdin:
+            self.process.stdin.close()
+        else:
+            self.process.send_signal(signal.SIGTERM)
         summary = self.output.read()
         if self.process.wait() != 0:
             raise Mismatch(f"the server ended with {self.process.returncode}")
         return summary.strip()
 
 
+def has_unix_sockets():
+    """Windows has them from Windows 10 1803 on, though its socket module has no name for the family."""
+    try:
+        socket.socket(1).close()
+    except OSError:
+        return False
+    return True
+
+
 def demonstrate(arguments):
     """A few seconds over each transport."""
     with tempfile.TemporaryDirectory() as folder:
-        unix = os.path.join(folder, "echo")
-        with Server("--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--unix", unix, *arguments.server) as server:
-            tcp, udp, unix = (server.address() for _ in range(3))
-            before = server.descriptors()
-            for name, connect, connections, largest in (
+        unix = ["--unix", os.path.join(folder, "echo")] if has_unix_sockets() else []
+        with Server("--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0", *unix, *arguments.server) as server:
+            tcp, udp = server.address(), server.address()
+            transports = [
                 ("tcp", connect_tcp(tcp), 64, 1 << 18),
-                ("unix", connect_unix(unix), 64, 1 << 18),
                 # So few that what is under way fits into the server's receive buffer: UDP drops what does not.
                 ("udp", connect_udp(udp), 8, 1 << 13),
-            ):
+            ]
+            if unix:
+                transports.insert(1, ("unix", connect_unix(server.address()), 64, 1 << 18))
+            before = server.descriptors()
+            for name, connect, connections, largest in transports:
                 drive = Drive(
                     connect,
                     connections=connections,
@@ -86,10 +122,11 @@ def demonstrate(arguments):
             finish(server, before)
 
 
-def load(arguments):
-    """Many connections at once."""
+def allowed(connections):
+    """As many connections as that, or as the limit of open files allows; Windows has none."""
+    if WINDOWS:
+        return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections = arguments.load
     needed = connections + SPARE
     if soft != resource.RLIM_INFINITY and soft < needed:
         if hard != resource.RLIM_INFINITY and hard < needed:
@@ -97,6 +134,12 @@ def load(arguments):
             print(f"only {connections:,} connections: the limit of open files is {hard:,}")
             needed = hard
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return connections
+
+
+def load(arguments):
+    """Many connections at once."""
+    connections = allowed(arguments.load)
     with Server("--tcp", "127.0.0.1:0", *arguments.server) as server:
         address = server.address()
         before = server.descriptors()
