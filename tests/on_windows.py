@@ -7,7 +7,6 @@ FILES = {
     "test_example_inherited_listener.py": "Windows hands on no descriptors",
     "test_example_unix_server.py": "its clients are Unix sockets of the socket module, which has none on Windows",
     "test_signal.py": "its signals are those of Unix; test_console_signals.py has those of Windows",
-    "test_bench.py": "the peers of the benchmarks, and the load generators in C, are those of Unix",
     "test_fork.py": "there is no fork on Windows",
     "test_kqueue.py": "kqueue is not on Windows",
     "test_pipe.py": "a pipe on Windows has no descriptor that could be polled",

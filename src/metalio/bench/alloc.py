@@ -14,9 +14,8 @@ from math import inf
 
 from metalio import Events, Interest, Poll
 from metalio.bench.case import Case, Figure
-from metalio.bench.common import LOOPS, closing_all, new_epoll, socket_pairs
+from metalio.bench.common import LOOPS, closing_all, new_epoll, socket_pairs, stream_pair
 from metalio.bench.native import build
-from metalio.net import UnixStream
 
 DOMAINS = ("raw", "mem", "object")
 
@@ -60,7 +59,7 @@ def figure_of(run, cycles):
 def metalio(descriptors, active, cycles):
     with Poll() as poll, closing_all([]) as ends:
         for index in range(descriptors):
-            reader, writer = UnixStream.pair()
+            reader, writer = stream_pair()
             ends += (reader, writer)
             poll.registry.register(reader, (reader.readinto, writer.write), Interest.READABLE)
             if index < active:

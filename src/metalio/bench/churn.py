@@ -10,13 +10,12 @@ import struct
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import repeat
-from time import process_time_ns
 
 from metalio import Events, Interest, Poll
 from metalio.bench.case import Case
-from metalio.bench.common import LAPS, LOOPS, closing_all, new_epoll, ns_each, socket_pairs
+from metalio.bench.common import LAPS, LOOPS, clock_ns, closing_all, new_epoll, ns_each, socket_pairs, stream_pair
 from metalio.bench.native import run as run_native
-from metalio.net import TcpListener, UnixStream
+from metalio.net import TcpListener
 
 # Closes by a reset: a connection in TIME_WAIT would keep its port, and they would run out.
 RESET = struct.pack("ii", 1, 0)
@@ -27,7 +26,7 @@ def c_register(count):
 
 
 def metalio_register(count):
-    with Poll() as poll, closing_all(list(UnixStream.pair())) as (stream, _):
+    with Poll() as poll, closing_all(list(stream_pair())) as (stream, _):
         register, deregister, readable = poll.registry.register, poll.registry.deregister, Interest.READABLE
 
         def run(count):
@@ -98,9 +97,9 @@ def ns_a_connection(address, serve, connections, batches):
     figures = []
     for _ in range(batches):
         with clients(address, connections):
-            begin = process_time_ns()
+            begin = clock_ns()
             serve()
-            figures.append((process_time_ns() - begin) / connections)
+            figures.append((clock_ns() - begin) / connections)
     return min(figures)
 
 

@@ -1,12 +1,15 @@
 """The programs in C that load a server, and the processors on which both run."""
 
 import os
-import resource
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
 from metalio.bench.native import build
+
+if sys.platform != "win32":
+    import resource
 
 # Those that may be used, by number, on systems that let a process choose.
 PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
@@ -32,6 +35,9 @@ def run_client(program, arguments, serve, pinned):
 
 def processor_time():
     """The seconds that this process spent, and those of its children that have ended."""
+    if sys.platform == "win32":
+        # There nobody adds up what children spent.
+        return time.process_time()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 

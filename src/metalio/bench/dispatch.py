@@ -10,10 +10,9 @@ from functools import partial
 
 from metalio import Events, Interest, Poll, PollOpt
 from metalio.bench.case import Case
-from metalio.bench.common import LOOPS, closing_all, new_epoll, ns_each, socket_pairs
+from metalio.bench.common import LOOPS, closing_all, new_epoll, ns_each, socket_pairs, stream_pair
 from metalio.bench.ready import event_loop, verified
 from metalio.event_loop import EventLoop, Handler, ReadHint
-from metalio.net import UnixStream
 
 
 class Counting(Handler):
@@ -53,7 +52,7 @@ def readers(descriptors):
     """So many streams with something to read."""
     with closing_all([]) as ends:
         for _ in range(descriptors):
-            reader, writer = UnixStream.pair()
+            reader, writer = stream_pair()
             ends += (reader, writer)
             writer.write(b"e")
         yield ends[::2]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from metalio.bench.case import Figure, Metric
 from metalio.bench.client import pin, run_client
+from metalio.bench.native import build
 
 # What the load ends at, if its time does not end it before.
 MOST_ECHOES = 5_000_000
@@ -38,6 +39,8 @@ class Load:
     pinned: int = 0
 
     def __post_init__(self):
+        # Where there is no load no server is begun.
+        build("echo_client")
         if self.pinned:
             pin(0)
 

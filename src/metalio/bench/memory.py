@@ -21,14 +21,16 @@ class Idlers:
     idle: int
     first: int = 100
 
+    def __post_init__(self):
+        if sys.platform == "win32" or not os.path.exists("/proc/self/statm"):
+            raise Unavailable("needs /proc")
+
     @property
     def connections(self):
         return self.idle + self.first
 
     def drive(self, port, serve, pid=None):
         """The bytes that the server's process grows by for each connection while `serve()` runs."""
-        if not os.path.exists("/proc/self/statm"):
-            raise Unavailable("needs /proc")
         command = [sys.executable, "-m", "metalio.bench.idlers", *map(str, (port, self.first, self.idle))]
         with subprocess.Popen([*command, str(pid or os.getpid())], stdout=subprocess.PIPE, text=True) as client:
             try:

@@ -44,6 +44,8 @@ def build(name):
         return path
     if (cc := compiler()) is None:
         raise Unavailable("no C compiler")
+    if sys.platform == "win32":
+        raise Unavailable("the programs in C are for Unix")
     command = [cc, "-O2", "-o", str(path), str(SOURCES / name.removesuffix(".so")) + ".c"]
     if name.endswith(".so"):
         command += ["-shared", "-fPIC"]

@@ -10,9 +10,8 @@ from functools import partial
 
 from metalio import Events, Interest, Poll, PollOpt
 from metalio.bench.case import Case
-from metalio.bench.common import LAPS, LOOPS, closing_all, new_epoll, ns_each, socket_pairs
+from metalio.bench.common import LAPS, LOOPS, closing_all, new_epoll, ns_each, socket_pairs, stream_pair
 from metalio.bench.native import run as run_native
-from metalio.net import UnixStream
 
 
 def c(descriptors, events):
@@ -22,7 +21,7 @@ def c(descriptors, events):
 def metalio(descriptors, events):
     with Poll() as poll, closing_all([]) as ends:
         for _ in range(descriptors):
-            reader, writer = UnixStream.pair()
+            reader, writer = stream_pair()
             ends += (reader, writer)
             writer.write(b"e")
             poll.registry.register(reader, reader, Interest.READABLE, PollOpt.LEVEL)

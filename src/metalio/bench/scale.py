@@ -5,11 +5,13 @@ the kernel or in a processor's caches, is what C shows.
 """
 
 import os
+import socket
+import sys
 from contextlib import contextmanager
 from functools import partial
 
 from metalio.bench.case import Case, Figure, Metric
-from metalio.bench.common import LAPS, ns_each
+from metalio.bench.common import LAPS, closing_all, ns_each
 from metalio.bench.native import lines
 from metalio.bench.ring import RINGS
 
@@ -39,7 +41,15 @@ def figure(costs):
 
 @contextmanager
 def idle_descriptors(count):
-    """So many descriptors with which nothing happens."""
+    """So many descriptors with which nothing happens; on Windows sockets, since nothing else can be polled there."""
+    if sys.platform == "win32":
+        with closing_all([]) as socks:
+            for _ in range(count):
+                sock = socket.socket(type=socket.SOCK_DGRAM)
+                socks.append(sock)
+                sock.bind(("127.0.0.1", 0))
+            yield socks
+        return
     reader, writer = os.pipe()
     idle = []
     try:

@@ -10,10 +10,9 @@ from contextlib import closing, contextmanager
 from functools import partial
 from itertools import repeat
 from statistics import median
-from time import process_time_ns
 
 from metalio.bench.case import Case
-from metalio.bench.common import LOOPS, ns_each, socket_pairs
+from metalio.bench.common import LOOPS, clock_ns, ns_each, socket_pairs
 from metalio.bench.convoy import LOAD, QUICK
 from metalio.bench.echo_load import OTHERS, Load
 from metalio.bench.servers import Echo, protocol, streams
@@ -158,9 +157,9 @@ def by_turns(new_loop, connections, size, echoes, turns):
     """
 
     def time(run):
-        begin = process_time_ns()
+        begin = clock_ns()
         run(echoes)
-        return process_time_ns() - begin
+        return clock_ns() - begin
 
     with echoing(new_loop, connections, size) as this, echoing(LOOPS["asyncio"], connections, size) as default:
         this(echoes)

@@ -138,6 +138,8 @@ PEERS = {"select.epoll": epoll, **{name: partial(protocol, new_loop) for name, n
 
 
 def contender(serve, **load):
+    # Where there is no load no server is begun.
+    build("udp_client")
     if load["pinned"]:
         pin(0)
     return serve(partial(under_load, **load))
