@@ -10,7 +10,7 @@ FILES = {
     "test_fork.py": "there is no fork on Windows",
     "test_kqueue.py": "kqueue is not on Windows",
     "test_pipe.py": "a pipe on Windows has no descriptor that could be polled",
-    "test_source_fd.py": "descriptors are numbers of the C library on Windows, which the kernel does not know",
+    "test_source_fd.py": "there is no metalio.unix on Windows; test_windows.py has sockets by their numbers",
     "test_unix_datagram.py": "Windows has no Unix datagrams",
     "test_unix_listener.py": "its peers are Unix sockets of the socket module, which has none on Windows",
     "test_unix_stream.py": "its streams are pairs, and its peers the socket module's, neither of which Windows has",

@@ -68,6 +68,26 @@ def test_a_closed_socket(poll):
         poll.registry.register(Number(number), "t", READABLE, LEVEL)
 
 
+def test_a_socket_by_its_number(poll, events):
+    """What `metalio.unix.SourceFd` is for elsewhere."""
+    first, second = socket_pair()
+    number = Number(first.fileno())
+    poll.registry.register(number, "number", READABLE, LEVEL)
+    with pytest.raises(FileExistsError):
+        poll.registry.register(Number(first.fileno()), "again", READABLE, LEVEL)
+    expect_no_events(poll, events)
+    second.send(b"x")
+    expect_only(poll, events, "number", "readable")
+    poll.registry.reregister(first, "socket", READABLE, LEVEL)
+    expect_only(poll, events, "socket", "readable")
+    poll.registry.deregister(number)
+    expect_no_events(poll, events)
+    with pytest.raises(FileNotFoundError):
+        poll.registry.deregister(first)
+    with pytest.raises(TypeError):
+        poll.registry.register(first.fileno(), "t", READABLE, LEVEL)
+
+
 # -- What the platform lacks ------------------------------------------------------------------------------------------
 
 
