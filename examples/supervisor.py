@@ -25,9 +25,10 @@ LONGEST_DELAY = 30.0
 STABLE = 10.0  # who ran for so long begins with the first delay again
 GRACE = 5.0  # what a program is given to end by itself
 
-WINDOWS = sys.platform == "win32"
-KILL = signal.SIGTERM if WINDOWS else signal.SIGKILL
-HANG_UP = signal.SIGBREAK if WINDOWS else signal.SIGHUP
+if sys.platform == "win32":
+    KILL, HANG_UP = signal.SIGTERM, signal.SIGBREAK
+else:
+    KILL, HANG_UP = signal.SIGKILL, signal.SIGHUP
 
 
 class Program:
@@ -45,7 +46,7 @@ class Program:
         self.started = time.monotonic()
         try:
             # Windows has command lines, and each program takes its own apart.
-            process = subprocess.Popen(self.command if WINDOWS else shlex.split(self.command))
+            process = subprocess.Popen(self.command if (sys.platform == "win32") else shlex.split(self.command))
         except OSError as error:
             self.wait(f"cannot start: {error.strerror}")
             return
