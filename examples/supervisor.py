@@ -46,7 +46,7 @@ class Program:
         self.started = time.monotonic()
         try:
             # Windows has command lines, and each program takes its own apart.
-            process = subprocess.Popen(self.command if (sys.platform == "win32") else shlex.split(self.command))
+            process = subprocess.Popen(self.command if sys.platform == "win32" else shlex.split(self.command))
         except OSError as error:
             self.wait(f"cannot start: {error.strerror}")
             return

@@ -37,10 +37,10 @@ def run(namespace):
             try:
                 bound = getattr(server, f"add_{kind}")(address)
             except (OSError, ValueError) as error:
-                reason: object = error
+                reason = str(error)
                 if isinstance(error, OSError) and error.errno:
                     # What is a number of Winsock has no words in the C library.
-                    reason = error.strerror if sys.platform == "win32" else os.strerror(error.errno)
+                    reason = str(error.strerror) if sys.platform == "win32" else os.strerror(error.errno)
                 print(f"metalio echo: cannot serve {kind} on {address}: {reason}", file=sys.stderr)
                 return 1
             print(kind, format_address(bound), flush=True)
