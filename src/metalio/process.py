@@ -123,7 +123,7 @@ class ChildExit(IoSource):
 
     def lose(self):
         """In the child of a fork, which does not have the descriptor; its number may be another's any time."""
-        self.fd = self.doomed = -1
+        self.fd = -1
         self.record = None
         self.selector = None
         return 0
