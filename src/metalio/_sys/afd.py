@@ -40,12 +40,9 @@ from cython.cimports.cpython.mem import PyMem_RawCalloc, PyMem_RawFree, PyMem_Ra
 from cython.cimports.libc.errno import EEXIST, EINTR, ENOENT, ENOMEM, ENOTSOCK
 from cython.cimports.libc.stdint import uint32_t, uint64_t, uintptr_t
 from cython.cimports.metalio._sys.bits import (
-    AIO,
     EDGE,
-    EXCLUSIVE,
     FAILED,
     HANGUP,
-    LIO,
     ONESHOT,
     PRIORITY,
     READ_CLOSED,
@@ -80,7 +77,7 @@ from cython.cimports.metalio._sys.windows import (
     take,
 )
 
-from metalio._sys.errors import os_error, unseen_drain_error
+from metalio._sys.errors import os_error
 
 # The keys of completions: what the driver brings, and what was posted.
 _POLLED = cython.declare(uintptr_t, 0)
@@ -105,6 +102,7 @@ class AfdSelector(Selector):
     """IOCTL_AFD_POLL and GetQueuedCompletionStatusEx."""
 
     name = "afd"
+    system = "Windows"
 
     def __cinit__(self):
         self.free = self.queue = self.queue_end = -1
@@ -119,15 +117,6 @@ class AfdSelector(Selector):
         self.shut()
 
     # -- Registrations ------------------------------------------------------------------------------------------------
-
-    def supports(self, interest, options, foreign):
-        if interest & (AIO | LIO):
-            raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; Windows has neither")
-        if options & EXCLUSIVE:
-            raise NotImplementedError("PollOpt.EXCLUSIVE needs epoll; Windows has nothing like it")
-        if foreign and options & EDGE and not options & ONESHOT:
-            raise unseen_drain_error("Windows")
-        return 0
 
     def add(self, record):
         sock: cython.p_void

@@ -61,10 +61,7 @@ class PipeNode(Node):
         return woken
 
     def refresh(self):
-        lock_it(cython.address(self.engine.lock))
-        woken: cython.bint = self.show()
-        unlock_it(cython.address(self.engine.lock))
-        if woken:
+        if self.notice():
             cython.cast(UserSpace, self.space).alert()
         return 0
 
@@ -93,20 +90,15 @@ class PipeNode(Node):
         engine: cython.pointer[Engine] = self.engine
         lock_it(cython.address(engine.lock))
         _see(engine)
+        if not (engine.connect_error or engine.connected):
+            engine.connect_wanted = True
+            _see(engine)
         error: cython.int = EAGAIN
         if engine.connect_error:
             error = _WINDOWS + engine.connect_error
             engine.connect_error = 0
         elif engine.connected:
             error = 0
-        else:
-            engine.connect_wanted = True
-            _see(engine)
-            if engine.connect_error:
-                error = _WINDOWS + engine.connect_error
-                engine.connect_error = 0
-            elif engine.connected:
-                error = 0
         unlock_it(cython.address(engine.lock))
         return error
 

@@ -21,10 +21,7 @@ from cython.cimports.libc.stdint import uint32_t
 from cython.cimports.libc.string import memcpy
 from cython.cimports.metalio._sys.bell import Bell
 from cython.cimports.metalio._sys.bits import (
-    AIO,
     EDGE,
-    EXCLUSIVE,
-    LIO,
     ONESHOT,
     PRIORITY,
     READ_CLOSED,
@@ -37,8 +34,6 @@ from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import Record, is_edge
 from cython.cimports.metalio._sys.user_space import OPEN
 
-from metalio._sys.errors import unseen_drain_error
-
 
 @cython.final
 @cython.cclass
@@ -46,6 +41,7 @@ class PollSelector(Selector):
     """poll(2), or ppoll(2) where there is one."""
 
     name = "poll"
+    system = "poll(2)"
 
     def __cinit__(self):
         self.bell = Bell()
@@ -64,15 +60,6 @@ class PollSelector(Selector):
         PyMem_RawFree(self.files)
 
     # -- Registrations ------------------------------------------------------------------------------------------------
-
-    def supports(self, interest, options, foreign):
-        if interest & (AIO | LIO):
-            raise NotImplementedError("Interest.AIO and Interest.LIO need kqueue; poll(2) has neither")
-        if options & EXCLUSIVE:
-            raise NotImplementedError("PollOpt.EXCLUSIVE needs epoll; poll(2) has nothing like it")
-        if foreign and options & EDGE and not options & ONESHOT:
-            raise unseen_drain_error("poll(2)")
-        return 0
 
     def add(self, record):
         file: FileId

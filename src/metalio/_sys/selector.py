@@ -14,13 +14,13 @@ import cython
 from cython.cimports.cpython.exc import PyErr_CheckSignals
 from cython.cimports.libc.errno import EINTR, ENOENT
 from cython.cimports.libc.stdint import INT64_MAX
-from cython.cimports.metalio._sys.bits import READABLE
+from cython.cimports.metalio._sys.bits import AIO, EDGE, EXCLUSIVE, LIO, ONESHOT, READABLE
 from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import claim, exchange, release
 from cython.cimports.metalio._sys.table import Record, check_request, take_token
 from cython.cimports.metalio._sys.user_space import CLOSED, FORKED, OPEN, UserSpace
 
-from metalio._sys.errors import os_error, registration_error
+from metalio._sys.errors import os_error, registration_error, unseen_drain_error
 
 # A thread that computes keeps the GIL for sys.getswitchinterval(), which is 5 milliseconds.  Waiting this much for it
 # (in nanoseconds) says that there is such a thread; then looking for this much longer is worth while: a hundredth of
@@ -39,6 +39,8 @@ class Selector(UserSpace):
     """The abstract selector: a table of registrations and a way to wait for them."""
 
     name = "none"
+    # What messages call it.
+    system = "none"
 
     def __cinit__(self):
         self.identity = id(self)
@@ -54,8 +56,14 @@ class Selector(UserSpace):
     # add(), modify() and remove() return 0 or the number of an error.
 
     def supports(self, interest, options, foreign):
-        """Raise for what this selector cannot do."""
-        raise NotImplementedError
+        """Raise for what this selector cannot do: here, one that has to emulate edges."""
+        if interest & (AIO | LIO):
+            raise NotImplementedError(f"Interest.AIO and Interest.LIO need kqueue; {self.system} has neither")
+        if options & EXCLUSIVE:
+            raise NotImplementedError(f"PollOpt.EXCLUSIVE needs epoll; {self.system} has nothing like it")
+        if foreign and options & EDGE and not options & ONESHOT:
+            raise unseen_drain_error(self.system)
+        return 0
 
     def add(self, record):
         """Begin to watch a record."""

@@ -42,6 +42,13 @@ def processor_time():
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
+def prepare(program, pinned):
+    """Before a server is begun: where there is no load none is."""
+    build(program)
+    if pinned:
+        pin(0)
+
+
 def pin(index):
     """Run on one processor from here on, where there is more than one."""
     if len(PROCESSORS) > 1:

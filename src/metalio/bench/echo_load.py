@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from metalio.bench.case import Figure, Metric
-from metalio.bench.client import pin, run_client
-from metalio.bench.native import build
+from metalio.bench.client import prepare, run_client
 
 # What the load ends at, if its time does not end it before.
 MOST_ECHOES = 5_000_000
@@ -39,10 +38,7 @@ class Load:
     pinned: int = 0
 
     def __post_init__(self):
-        # Where there is no load no server is begun.
-        build("echo_client")
-        if self.pinned:
-            pin(0)
+        prepare("echo_client", self.pinned)
 
     def drive(self, port, serve, pid=None):
         """Load `port` while `serve()` runs, which ends when the last connection has: a `Figure`, of echoes a second.

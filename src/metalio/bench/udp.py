@@ -17,7 +17,7 @@ from functools import partial
 
 from metalio import Events, Interest, Poll
 from metalio.bench.case import Case, Figure, Metric
-from metalio.bench.client import pin, run_client
+from metalio.bench.client import prepare, run_client
 from metalio.bench.common import LOOPS, new_epoll
 from metalio.bench.native import build
 from metalio.net import DatagramBatch, UdpSocket
@@ -138,10 +138,7 @@ PEERS = {"select.epoll": epoll, **{name: partial(protocol, new_loop) for name, n
 
 
 def contender(serve, **load):
-    # Where there is no load no server is begun.
-    build("udp_client")
-    if load["pinned"]:
-        pin(0)
+    prepare("udp_client", load["pinned"])
     return serve(partial(under_load, **load))
 
 
