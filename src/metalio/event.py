@@ -27,7 +27,9 @@ _NAMES = (
 )
 
 
-# The free list spares the allocator; an event that nobody keeps goes straight back to it.
+# The free list spares the allocator; an event that nobody keeps goes straight back to it.  What takes no arguments is
+# called without looking for any.
+@cython.always_allow_keywords(False)
 @cython.final
 @cython.freelist(64)
 @cython.cclass

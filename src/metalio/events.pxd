@@ -30,6 +30,8 @@ cdef class Events:
     cdef size_t scratch_size
     cdef Py_ssize_t scratch_count
     cdef uint64_t departures
+    # One that came to its end, to be used again.
+    cdef EventsIterator spare
 
     cdef int reserve(self, size_t size) except -1
     cdef object event_at(self, Py_ssize_t index)
@@ -47,15 +49,35 @@ cdef class Events:
 
 
 cdef class EventsIterator:
+    # None at the end.
     cdef Events events
     cdef Py_ssize_t index
-    # The two that were given last, and which of them is next to be used again.
+    # The two that were given last, the older one first: it is the next to be used again.
     cdef Event one
     cdef Event other
-    cdef bint turn
 
-    cdef PyObject *step(self) except? NULL
+    cdef PyObject *advance(self) except? NULL
+    cdef PyObject *give(self, PyObject *token, int ready) except NULL
+    cdef int finish(self) except -1
     cdef int release(self) except -1
+    cdef int forget(self) except -1
 
-cdef PyObject *event_of(EventsIterator iterator, PyObject *token, int ready) except NULL
-cdef PyObject *next_event(PyObject *iterator) except? NULL
+cdef PyObject *next_event(EventsIterator iterator) except? NULL
+cdef EventsIterator new_iterator(Events events)
+
+cdef extern from *:
+    """
+    #define metalio_turn(iterator) do { \
+        void *before = (iterator)->one; \
+        (iterator)->one = (iterator)->other; \
+        (iterator)->other = before; \
+    } while (0)
+    #define metalio_swap_one(iterator, event_pointer) do { \
+        PyObject *before = (PyObject *)(iterator)->one; \
+        (iterator)->one = (void *)*(event_pointer); \
+        *(event_pointer) = before; \
+    } while (0)
+    """
+    # These exchange references without counting them: `one` with `other`, and with another.
+    void turn "metalio_turn"(EventsIterator iterator) noexcept
+    void swap_one "metalio_swap_one"(EventsIterator iterator, PyObject **event) noexcept

@@ -2,8 +2,8 @@
 
 import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
-from cython.cimports.cpython.ref import Py_XDECREF, Py_XINCREF, PyObject
-from cython.cimports.metalio._sys.native import Section, lock, prefetch, set_next, take_over, unlock, unshared
+from cython.cimports.cpython.ref import Py_DECREF, Py_XDECREF, Py_XINCREF, PyObject
+from cython.cimports.metalio._sys.native import Section, lock, lock_borrowed, set_next, take_over, unlock, unshared
 from cython.cimports.metalio.event import Event, new_event, swap_tag
 
 # What one batch can hold at the most: the kernel takes an int for the bytes of its array.
@@ -59,7 +59,7 @@ class Events:
         return self.count != 0
 
     def __iter__(self):
-        return EventsIterator.__new__(EventsIterator, self)
+        return new_iterator(self)
 
     def __getitem__(self, index):
         position: cython.Py_ssize_t = index
@@ -125,96 +125,141 @@ class EventsIterator:
     """Gives an event each.
 
     An event that nobody kept is used again for the one after the next, when the caller's loop variable has moved on: so
-    a loop makes no more than two.
+    a loop makes no more than two.  The same goes for the iterator itself, which the next loop uses again.
     """
-
-    def __cinit__(self, events: Events):
-        self.events = events
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        event: cython.pointer[PyObject] = self.step()
+        event: cython.pointer[PyObject] = next_event(self)
         if event == cython.NULL:
             raise StopIteration
         return take_over(event)
 
-    def step(self):
-        """The next event, as a reference of the caller's; `NULL` after the last."""
+    def advance(self):
+        """What next_event() leaves: whatever is not as usual, and the end, which is `NULL`."""
         # Attributes of attributes instead of locals: a local would be counted as a reference.
-        entry: cython.pointer[Ready]
         token: cython.pointer[PyObject] = cython.NULL
         event: cython.pointer[PyObject] = cython.NULL
-        ready: cython.int = 0
         section: Section
-        table_section: Section
         lock(cython.address(section), self)
-        while token == cython.NULL and self.index < self.events.count:
-            entry = cython.address(self.events.entries[self.index])
-            ready = entry.ready
-            self.index += 1
-            lock(cython.address(table_section), self.events.table)
-            if (
-                entry.key < cython.cast(cython.size_t, self.events.table.size)
-                and self.events.table.slots[entry.key].generation == entry.generation
-            ):
-                token = self.events.table.slots[entry.key].token
-                Py_XINCREF(token)
-                # The next token is somewhere in memory; it can be fetched while the caller looks at this one.
-                entry += self.index < self.events.count
-                if entry.key < cython.cast(cython.size_t, self.events.table.size):
-                    prefetch(self.events.table.slots[entry.key].token)
-            else:
-                token = self.events.table.user_token(entry.key, entry.generation)
-                Py_XINCREF(token)
-            unlock(cython.address(table_section))
         try:
-            if token != cython.NULL:
-                event = event_of(self, token, ready)
-            else:
-                # An iterator that somebody keeps is not to keep what it gave.
-                self.release()
+            while self.events is not None and event == cython.NULL:
+                if self.index >= self.events.count:
+                    self.finish()
+                    break
+                token = self.events.token_at(self.index)
+                self.index += 1
+                if token != cython.NULL:
+                    event = self.give(token, self.events.entries[self.index - 1].ready)
         finally:
             unlock(cython.address(section))
         return event
 
+    def give(self, token, ready):
+        """An event with that token, as a reference of the caller's; that to the token is taken over."""
+        moved: cython.pointer[PyObject] = cython.NULL
+        if not unshared(cython.cast(cython.pointer[PyObject], self.one)):
+            try:
+                fresh: Event = new_event(None, 0)
+            except MemoryError:
+                Py_DECREF(cython.cast(object, token))
+                raise
+            moved = cython.cast(cython.pointer[PyObject], fresh)
+            Py_XINCREF(moved)
+            swap_one(self, cython.address(moved))
+        event: cython.pointer[PyObject] = cython.cast(cython.pointer[PyObject], self.one)
+        cython.cast(Event, event).ready = ready
+        swap_tag(cython.cast(Event, event), cython.address(token))
+        Py_XINCREF(event)
+        turn(self)
+        # Last, since releasing them may run code which comes here again.
+        Py_XDECREF(token)
+        Py_XDECREF(moved)
+        return event
+
+    def finish(self):
+        events: Events = self.events
+        self.events = None
+        # An iterator that somebody keeps is not to keep what it gave.
+        self.release()
+        with cython.critical_section(events):
+            events.spare = self
+        return 0
+
     def release(self):
+        """Let go of the tokens."""
+        self.forget()
+        turn(self)
+        self.forget()
+        return 0
+
+    def forget(self):
+        """Have an event let go of its token, or let go of the event if somebody keeps that."""
         # Moved out first: releasing may run code.
-        last: tuple = (self.one, self.other)
-        self.one = self.other = None
+        moved: cython.pointer[PyObject] = cython.cast(cython.pointer[PyObject], None)
+        Py_XINCREF(moved)
+        if unshared(cython.cast(cython.pointer[PyObject], self.one)):
+            swap_tag(self.one, cython.address(moved))
+        else:
+            swap_one(self, cython.address(moved))
+        Py_XDECREF(moved)
         return 0
 
 
-def event_of(iterator, token, ready):
-    """An event with that token; the reference to the token is taken over."""
-    place: cython.pointer[PyObject]
-    iterator.turn = not iterator.turn
-    if iterator.turn:
-        place = cython.cast(cython.pointer[PyObject], iterator.one)
-    else:
-        place = cython.cast(cython.pointer[PyObject], iterator.other)
-    if unshared(place):
-        cython.cast(Event, place).ready = ready
-        swap_tag(cython.cast(Event, place), cython.address(token))
-        Py_XINCREF(place)
-        # Last, since releasing the token before may run code which comes here again.
-        Py_XDECREF(token)
-        return place
-    event: Event = new_event(cython.cast(object, token), ready)
-    Py_XDECREF(token)
-    if iterator.turn:
-        iterator.one = event
-    else:
-        iterator.other = event
-    place = cython.cast(cython.pointer[PyObject], event)
-    Py_XINCREF(place)
-    return place
-
-
 def next_event(iterator):
-    return cython.cast(EventsIterator, iterator).step()
+    """The next event, as a reference of the caller's; `NULL` after the last."""
+    # A loop comes here for each event, so all of the usual case is here, and calls nothing.
+    entry: cython.pointer[Ready]
+    event: cython.pointer[PyObject] = cython.NULL
+    token: cython.pointer[PyObject] = cython.NULL
+    section: Section
+    table_section: Section
+    lock(cython.address(section), iterator)
+    if (
+        iterator.events is not None
+        and iterator.index < iterator.events.count
+        and unshared(cython.cast(cython.pointer[PyObject], iterator.one))
+    ):
+        entry = iterator.events.entries + iterator.index
+        lock_borrowed(cython.address(table_section), cython.cast(cython.pointer[PyObject], iterator.events.table))
+        if (
+            entry.key < cython.cast(cython.size_t, iterator.events.table.size)
+            and iterator.events.table.slots[entry.key].generation == entry.generation
+        ):
+            token = iterator.events.table.slots[entry.key].token
+            Py_XINCREF(token)
+        unlock(cython.address(table_section))
+        if token != cython.NULL:
+            event = cython.cast(cython.pointer[PyObject], iterator.one)
+            cython.cast(Event, event).ready = entry.ready
+            swap_tag(cython.cast(Event, event), cython.address(token))
+            Py_XINCREF(event)
+            turn(iterator)
+            iterator.index += 1
+    unlock(cython.address(section))
+    if event == cython.NULL:
+        return iterator.advance()
+    # Last, since releasing the token before may run code which comes here again.
+    Py_XDECREF(token)
+    return event
+
+
+def new_iterator(events):
+    iterator: EventsIterator = None
+    section: Section
+    lock(cython.address(section), events)
+    if unshared(cython.cast(cython.pointer[PyObject], events.spare)):
+        iterator = events.spare
+        events.spare = None
+    unlock(cython.address(section))
+    if iterator is None:
+        iterator = EventsIterator.__new__(EventsIterator)
+    iterator.events = events
+    iterator.index = 0
+    return iterator
 
 
 # The end of a loop then costs nothing: a __next__ method can only end it by an exception, traceback and all.
-set_next(EventsIterator, next_event)
+set_next(EventsIterator, cython.cast(cython.p_void, next_event))

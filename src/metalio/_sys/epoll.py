@@ -41,6 +41,7 @@ from cython.cimports.metalio._sys.linux import (
     new_timer,
     set_timer,
 )
+from cython.cimports.metalio._sys.native import prefetch
 from cython.cimports.metalio._sys.selector import Selector
 from cython.cimports.metalio._sys.table import ALWAYS, Record, Slot, is_edge
 from cython.cimports.metalio._sys.user_space import OPEN
@@ -178,8 +179,20 @@ class EpollSelector(Selector):
         known: cython.size_t = self.table.size
         replace: cython.bint = False
         entry: cython.pointer[Ready] = events.entries
-        index: cython.int
-        for index in range(count):
+        index: cython.int = 0
+        if EPOLL_PACKED:
+            # Most often all of them are where they belong, and there is nothing to review.
+            while (
+                index < count
+                and entry.key < known
+                and slots[entry.key].generation == entry.generation
+                and not entry.ready & slots[entry.key].special
+            ):
+                # It is somewhere in memory, and can be fetched until it is wanted.
+                prefetch(slots[entry.key].token)
+                entry += 1
+                index += 1
+        for index in range(index, count):
             key: uint32_t = cython.cast(uint32_t, raw[index].data.u64)
             generation: uint32_t = cython.cast(uint32_t, raw[index].data.u64 >> 32)
             ready: cython.int = cython.cast(cython.int, raw[index].events)
@@ -188,9 +201,6 @@ class EpollSelector(Selector):
                     ready = self.review(cython.cast(Record, self.table.records[key]), ready)
                     if ready == 0:
                         continue
-                elif cython.cast(cython.p_void, entry) == cython.cast(cython.p_void, raw + index):
-                    entry += 1
-                    continue
                 entry.ready = ready
                 entry.key = key
                 entry.generation = generation

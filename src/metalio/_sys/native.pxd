@@ -87,8 +87,8 @@ cdef extern from *:
 
     /* An extension type's dictionary is closed to setattr(): constants that are instances of the type itself, and
        member descriptors, go in this way once, while the module is being imported. */
-    static inline void metalio_set_next(PyObject *type, PyObject *(*next)(PyObject *)) {
-        ((PyTypeObject *)type)->tp_iternext = next;
+    static inline void metalio_set_next(PyObject *type, void *next) {
+        ((PyTypeObject *)type)->tp_iternext = (iternextfunc)next;
     }
 
     /* An object of a reference that is owned already. */
@@ -135,11 +135,13 @@ cdef extern from *:
     ctypedef struct Section "metalio_section":
         pass
     void lock "metalio_lock"(Section *section, object thing) noexcept
+    # For an attribute, which would be counted as a reference otherwise.
+    void lock_borrowed "metalio_lock"(Section *section, PyObject *thing) noexcept
     void unlock "metalio_unlock"(Section *section) noexcept
     # Tell the processor what is going to be written soon.
     void prefetch "metalio_prefetch"(PyObject *thing) noexcept
     bint unshared "metalio_unshared"(PyObject *thing) noexcept
-    void set_next "metalio_set_next"(object type, PyObject *(*next)(PyObject *) except? NULL)
+    void set_next "metalio_set_next"(object type, void *next)
     object take_over "metalio_take_over"(PyObject *reference)
     int define "metalio_define"(object type, object name, object value) except -1
     object member "metalio_member"(object example, object content, const char *name, const char *doc)

@@ -112,4 +112,4 @@ def next_message(drain):
 
 
 # The end of a loop then costs nothing: a __next__ method can only end it by an exception, traceback and all.
-set_next(Drain, next_message)
+set_next(Drain, cython.cast(cython.p_void, next_message))

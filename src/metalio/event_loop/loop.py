@@ -12,7 +12,7 @@ from cython.cimports.metalio.channel.message_queue import MessageQueue
 from cython.cimports.metalio.event import Event
 from cython.cimports.metalio.event_loop.callbacks import Callbacks, callbacks_of
 from cython.cimports.metalio.event_loop.loop_sender import new_loop_sender
-from cython.cimports.metalio.events import Events, EventsIterator, event_of
+from cython.cimports.metalio.events import Events, EventsIterator
 from cython.cimports.metalio.poll import nanoseconds
 from cython.cimports.metalio.timer.wheel import Wheel
 
@@ -77,7 +77,7 @@ class EventLoop:
         if self.messages_per_tick < 1:
             raise ValueError(f"messages_per_tick is at least 1: {config.messages_per_tick!r}")
         self.events = Events()
-        self.iterator = EventsIterator.__new__(EventsIterator, self.events)
+        self.iterator = EventsIterator.__new__(EventsIterator)
         self.timer = Timer(tick=config.timer_tick, slots=config.timer_wheel_size, capacity=config.timer_capacity)
         sender, self.receiver = sync_channel(config.notify_capacity)
         with sender:
@@ -237,7 +237,7 @@ class EventLoop:
                 if calls.ready is None:
                     self.dispatch(calls.readable, calls.writable, take_over(token), ready, True)
                 else:
-                    event = take_over(event_of(self.iterator, token, ready))
+                    event = take_over(self.iterator.give(token, ready))
                     self.current = cython.cast(cython.pointer[PyObject], event)
                     calls.ready(self, cython.cast(Event, event).tag, event)
         finally:
