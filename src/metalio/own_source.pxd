@@ -13,3 +13,5 @@ cdef class OwnSource:
     cdef int enter(self, Selector selector, object token, int interest, int options) except -1
     cdef int change(self, Selector selector, object token, int interest, int options) except -1
     cdef int leave(self, Selector selector) except -1
+
+cdef int own_methods(object kind) except -1

@@ -1,7 +1,10 @@
 """What all of the library's own sources have in common: they know where they are registered."""
 
+from types import MethodDescriptorType
+
 import cython
 from cython.cimports.libc.errno import ENOENT
+from cython.cimports.metalio._sys.native import define, own_method
 
 from metalio._sys.errors import registration_error
 
@@ -66,3 +69,12 @@ class OwnSource:
     def leave(self, selector):
         """Deregister."""
         raise NotImplementedError
+
+
+def own_methods(kind):
+    """Make the methods that a type inherits from its bases here its own, for calls that take no detour."""
+    for base in kind.__mro__[1:-1]:
+        for name, inherited in vars(base).items():
+            if isinstance(inherited, MethodDescriptorType) and name[0] != "_" and name not in vars(kind):
+                define(kind, name, own_method(kind, inherited))
+    return 0

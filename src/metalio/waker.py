@@ -33,6 +33,7 @@ class Waker:
     def __del__(self):
         self.close()
 
+    @cython.always_allow_keywords(False)
     def wake(self):
         """Wake the poll.  From any thread, and from a signal handler.
 

@@ -179,11 +179,12 @@ class EpollSelector(Selector):
         known: cython.size_t = self.table.size
         replace: cython.bint = False
         entry: cython.pointer[Ready] = events.entries
-        index: cython.int = 0
+        usual: cython.int = 0
+        index: cython.int
         if EPOLL_PACKED:
             # Most often all of them are where they belong, and there is nothing to review.
             while (
-                index < count
+                usual < count
                 and entry.key < known
                 and slots[entry.key].generation == entry.generation
                 and not entry.ready & slots[entry.key].special
@@ -191,8 +192,8 @@ class EpollSelector(Selector):
                 # It is somewhere in memory, and can be fetched until it is wanted.
                 prefetch(slots[entry.key].token)
                 entry += 1
-                index += 1
-        for index in range(index, count):
+                usual += 1
+        for index in range(usual, count):
             key: uint32_t = cython.cast(uint32_t, raw[index].data.u64)
             generation: uint32_t = cython.cast(uint32_t, raw[index].data.u64 >> 32)
             ready: cython.int = cython.cast(cython.int, raw[index].events)

@@ -100,6 +100,12 @@ cdef extern from *:
         return result;
     }
 
+    /* CPython's specialising interpreter calls a method without a detour only if it is one of the object's very type:
+       not if it is inherited.  The type's own, of the same function. */
+    static inline PyObject *metalio_own_method(PyObject *type, PyObject *inherited) {
+        return PyDescr_NewMethod((PyTypeObject *)type, ((PyMethodDescrObject *)inherited)->d_method);
+    }
+
     /* A member descriptor is what CPython's specialising interpreter reads without a call (LOAD_ATTR_SLOT); Cython
        itself makes getters only, which cost a call for each read.  Which member it is, is told by an example: an
        object, and what stands in that member of it and in no other. */
@@ -144,4 +150,6 @@ cdef extern from *:
     void set_next "metalio_set_next"(object type, void *next)
     object take_over "metalio_take_over"(PyObject *reference)
     int define "metalio_define"(object type, object name, object value) except -1
+    # From a method descriptor of a base.
+    object own_method "metalio_own_method"(object type, object inherited)
     object member "metalio_member"(object example, object content, const char *name, const char *doc)

@@ -46,7 +46,7 @@ def build(name):
         raise Unavailable("no C compiler")
     if sys.platform == "win32":
         raise Unavailable("the programs in C are for Unix")
-    command = [cc, "-O2", "-o", str(path), str(SOURCES / name.removesuffix(".so")) + ".c"]
+    command = [cc, "-O2", "-pthread", "-o", str(path), str(SOURCES / name.removesuffix(".so")) + ".c"]
     if name.endswith(".so"):
         command += ["-shared", "-fPIC"]
         if sys.platform == "darwin":

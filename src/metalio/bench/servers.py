@@ -59,11 +59,7 @@ def metalio(load):
                         if sent != len(rest):
                             stalled[stream] = rest[sent:]
                             continue
-                    while (data := stream.read(SIZE)) is not None:
-                        if not data:
-                            stream.close()
-                            left -= 1
-                            break
+                    while data := stream.read(SIZE):
                         sent = stream.write(data)
                         if sent != len(data):
                             stalled[stream] = data[sent or 0 :]
@@ -71,6 +67,11 @@ def metalio(load):
                         # A short read ends the drain, except of what ends.
                         if sent < SIZE and not event.is_read_closed():
                             break
+                    else:
+                        # None is all for now, and b"" for good.
+                        if data is not None:
+                            stream.close()
+                            left -= 1
 
         return load.drive(listener.local_addr[1], serve)
 

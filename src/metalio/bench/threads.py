@@ -8,51 +8,62 @@ process, since the machine does not stay the same.
 import sys
 import sysconfig
 import threading
-from contextlib import ExitStack
 from functools import partial
 from statistics import median
 from time import perf_counter
 
 from metalio.bench.case import Case, Figure, Metric
+from metalio.bench.native import lines
 from metalio.bench.ring import RINGS
 
 PAIRS = 100
 
 
+def c(threads, events, turns):
+    rates = lines("threads", threads, PAIRS, events, turns)
+    return figure(rates[::2], rates[1::2], "")
+
+
 def measured(ring, threads, events, turns):
-    with ExitStack() as stack:
-        runs = [stack.enter_context(ring(PAIRS, PAIRS))[0] for _ in range(threads)]
-        for run in runs:
-            run(events // 10)
-        rates = {1: [], threads: []}
-        for turn in range(turns):
-            for count in (1, threads) if turn % 2 else (threads, 1):
-                rates[count].append(rate(runs[:count], events))
-    one, all = (median(rates[count]) for count in (1, threads))
-    gains = [above / below for above, below in zip(rates[threads], rates[1], strict=True)]
-    return Figure(median(gains), gil(), {"one": one, "all": all})
+    order = [count for turn in range(turns) for count in ((1, threads) if turn % 2 else (threads, 1))]
+    rates = {1: [], threads: []}
+    together = threading.Barrier(threads + 1)
+    done = [0] * threads
+
+    def serve(index):
+        try:
+            # Made by the thread that runs it, so that what it consists of is that thread's own.
+            with ring(PAIRS, PAIRS) as (run, _):
+                run(events // 10)
+                for count in order:
+                    together.wait()
+                    done[index] = run(events) if index < count else 0
+                    together.wait()
+        except BaseException:
+            together.abort()
+            raise
+
+    workers = [threading.Thread(target=serve, args=(index,)) for index in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        for count in order:
+            together.wait()
+            begin = perf_counter()
+            together.wait()
+            rates[count].append(sum(done) / (perf_counter() - begin))
+    except threading.BrokenBarrierError:
+        raise RuntimeError("a thread failed") from None
+    finally:
+        for worker in workers:
+            worker.join()
+    return figure(rates[1], rates[threads], gil())
 
 
-def rate(runs, events):
-    """Events a second, with a thread for each."""
-    ready = threading.Barrier(len(runs) + 1)
-    done = []
-
-    def serve(run):
-        ready.wait()
-        done.append(run(events))
-
-    threads = [threading.Thread(target=serve, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    begin = perf_counter()
-    for thread in threads:
-        thread.join()
-    seconds = perf_counter() - begin
-    if len(done) != len(runs):
-        raise RuntimeError("a thread failed")
-    return sum(done) / seconds
+def figure(one, all, detail):
+    """Of the events a second, by turns, in one thread and in all of them."""
+    gains = [above / below for above, below in zip(all, one, strict=True)]
+    return Figure(median(gains), detail, {"one": median(one), "all": median(all)})
 
 
 def gil():
@@ -66,7 +77,7 @@ CASES = (
     Case(
         title="rings in 2 threads, a poll each",
         unit="events in a time, in units of those of 1 thread",
-        contenders={name: partial(measured, ring) for name, ring in RINGS.items()},
+        contenders={"C": c, **{name: partial(measured, ring) for name, ring in RINGS.items()}},
         params={"threads": 2, "events": 40_000, "turns": 7},
         quick={"events": 10_000, "turns": 3},
         higher_is_better=True,

@@ -35,6 +35,7 @@ class Receiver(UserSource):
     def __init__(self):
         raise TypeError("cannot make a Receiver like this: use channel() or sync_channel()")
 
+    @cython.always_allow_keywords(False)
     def try_recv(self):
         """The next message, or `None` if there is none for now.
 

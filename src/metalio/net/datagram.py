@@ -49,18 +49,18 @@ class Datagram(Socket):
         """The same as `recv_from`, but the datagram stays there (`MSG_PEEK`)."""
         return _take(self, size, MSG_PEEK, True)
 
-    def recv_into(self, buffer):
+    def recv_into(self, buffer, /):
         """Receive into a writable buffer: how many bytes; `None` where there is no datagram.  recv(2).
 
         What is longer than the buffer is cut off and lost.
         """
         return _take_into(self, buffer, False)
 
-    def recv_from_into(self, buffer):
+    def recv_from_into(self, buffer, /):
         """Receive into a writable buffer: `(count, addr)`; otherwise as `recv_into`.  recvfrom(2)."""
         return _take_into(self, buffer, True)
 
-    def send(self, data):
+    def send(self, data, /):
         """Send a datagram to the address it is connected to: how many bytes, or `None` where it would block.  send(2).
 
         An error may be that of a datagram that was sent before: nobody listens there (`ConnectionRefusedError`).

@@ -53,18 +53,18 @@ class Stream(Socket):
         """All bytes up to the end of the stream, or until it would block; `None` where there are none as yet."""
         return take_all(self)
 
-    def readinto(self, buffer):
+    def readinto(self, buffer, /):
         """Read into a writable buffer: how many bytes; 0 at the end, `None` where it would block.  recv(2).
 
         Fewer than fit mean that all there was has been read.
         """
         return take_into(self, buffer)
 
-    def readv(self, buffers):
+    def readv(self, buffers, /):
         """Read into several writable buffers, one after the other; as `readinto`.  readv(2)."""
         return take_vector(self, buffers)
 
-    def read_buf(self, buf):
+    def read_buf(self, buf, /):
         """Read into the room of a `MutBuf`, which goes on by as much: how many bytes.
 
         0 at the end of the stream, `None` where it would block.  Less than there was room for means that all there was
@@ -79,22 +79,22 @@ class Stream(Socket):
         """The same as `read`, but the bytes stay there (`MSG_PEEK`)."""
         return peek(self, size)
 
-    def peekinto(self, buffer):
+    def peekinto(self, buffer, /):
         """The same as `readinto`, but the bytes stay there (`MSG_PEEK`)."""
         return peek_into(self, buffer)
 
-    def write(self, data):
+    def write(self, data, /):
         """Write from a buffer: how many bytes, or `None` where it would block.  send(2); never a `SIGPIPE`.
 
         Fewer than there are mean that no more could be written now.
         """
         return give(self, data)
 
-    def writev(self, buffers):
+    def writev(self, buffers, /):
         """Write several buffers, one after the other; as `write`.  sendmsg(2)."""
         return give_vector(self, buffers)
 
-    def write_buf(self, buf):
+    def write_buf(self, buf, /):
         """Write what is left in a `Buf`, which goes on by as much: how many bytes, or `None` where it would block.
 
         Less than there was means that no more could be written now.  Also takes a `RingBuf`, whose content is written

@@ -74,6 +74,7 @@ class TcpListener(Socket):
         listener.adopt(take_over(sock, (AF_INET, AF_INET6), SOCK_STREAM))
         return listener
 
+    @cython.always_allow_keywords(False)
     def accept(self):
         """The next connection, as `(TcpStream, addr)`; `None` where there is none.  accept4(2).
 

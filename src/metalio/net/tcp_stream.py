@@ -25,6 +25,7 @@ from cython.cimports.metalio._sys.table import ALWAYS, AT_MARK, Record
 from cython.cimports.metalio.net.internet import get_ttl, set_ttl
 from cython.cimports.metalio.net.socket import connect_socket, flag, open_or_raise, take_over
 from cython.cimports.metalio.net.stream import Stream
+from cython.cimports.metalio.own_source import own_methods
 
 from metalio._sys.errors import os_error
 
@@ -127,3 +128,6 @@ class TcpStream(Stream):
         if when == ALWAYS or (when == AT_MARK and directions & READABLE and at_mark(self.fd)):
             self.renew(directions)
         return 0
+
+
+own_methods(TcpStream)

@@ -41,6 +41,7 @@ from cython.cimports.metalio.net.datagram import Datagram
 from cython.cimports.metalio.net.datagram_batch import DatagramBatch
 from cython.cimports.metalio.net.internet import get_ttl, set_ttl
 from cython.cimports.metalio.net.socket import bind_socket, flag, open_or_raise, share_port, take_over
+from cython.cimports.metalio.own_source import own_methods
 
 from metalio._sys.errors import os_error
 
@@ -91,7 +92,7 @@ class UdpSocket(Datagram):
 
     # -- Many at once -------------------------------------------------------------------------------------------------
 
-    def recv_many(self, batch):
+    def recv_many(self, batch, /):
         """Receive as many datagrams as there are and the batch holds: how many, or `None` where there is none.
 
         What was in the batch is replaced.  A batch that is not full does not end the drain of an edge-triggered socket:
@@ -119,7 +120,7 @@ class UdpSocket(Datagram):
                 self.renew_blocked(READABLE | PRIORITY)
             return count
 
-    def send_many(self, batch):
+    def send_many(self, batch, /):
         """Send the datagrams of a batch: how many of them were sent, or `None` where it would block.
 
         What was sent has left the batch.  While there is something in it call again, until that gives `None`: then wait
@@ -336,6 +337,9 @@ class UdpSocket(Datagram):
         if setsockopt(self.fd, IPPROTO_IPV6, option, cython.address(request), cython.sizeof(ipv6_mreq)) < 0:
             raise os_error(errno)
         return 0
+
+
+own_methods(UdpSocket)
 
 
 @cython.cfunc

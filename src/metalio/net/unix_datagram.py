@@ -14,6 +14,7 @@ from cython.cimports.metalio._sys.sockets import (
 )
 from cython.cimports.metalio.net.datagram import Datagram
 from cython.cimports.metalio.net.socket import bind_socket, open_or_raise, take_over
+from cython.cimports.metalio.own_source import own_methods
 
 from metalio._sys.errors import os_error
 from metalio.net.stream import _HOW
@@ -106,3 +107,6 @@ class UnixDatagram(Datagram):
     def decode(self, address):
         # Linux gives no address for a socket without one, others an empty one.
         return address_object(address) or None
+
+
+own_methods(UnixDatagram)

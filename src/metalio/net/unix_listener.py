@@ -58,6 +58,7 @@ class UnixListener(Socket):
         listener.adopt(take_over(sock, (AF_UNIX,), SOCK_STREAM))
         return listener
 
+    @cython.always_allow_keywords(False)
     def accept(self):
         """The next connection, as `(UnixStream, addr)`; `None` where there is none.  accept4(2).
 

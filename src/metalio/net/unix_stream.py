@@ -51,6 +51,7 @@ from cython.cimports.metalio._sys.sockets import (
 from cython.cimports.metalio._sys.table import ALWAYS, Record, is_edge
 from cython.cimports.metalio.net.socket import take_over
 from cython.cimports.metalio.net.stream import Stream
+from cython.cimports.metalio.own_source import own_methods
 from cython.cimports.metalio.transfer import borrow, refuse
 
 from metalio._sys.errors import os_error
@@ -361,6 +362,9 @@ class UnixStream(Stream):
                 if unread(self.fd) != 0:
                     return self.renew(directions)
         return 0
+
+
+own_methods(UnixStream)
 
 
 def open_stream():

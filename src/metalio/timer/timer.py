@@ -119,6 +119,7 @@ class Timer(UserSource):
             wheel.reschedule()
         return state
 
+    @cython.always_allow_keywords(False)
     def poll(self):
         """Take the timeout that is due next: its state, or `None` if none is due.
 

@@ -250,21 +250,21 @@ class NamedPipe(IoSource):
         finally:
             self.settle()
 
-    def readinto(self, buffer):
+    def readinto(self, buffer, /):
         """Read into a writable buffer: how many bytes; 0 at the end of the stream, `None` where it would block."""
         try:
             return take_into(self, buffer)
         finally:
             self.settle()
 
-    def readv(self, buffers):
+    def readv(self, buffers, /):
         """Read into several writable buffers, one after the other; as `readinto`."""
         try:
             return take_vector(self, buffers)
         finally:
             self.settle()
 
-    def read_buf(self, buf):
+    def read_buf(self, buf, /):
         """Read into the room of a `MutBuf` or a `RingBuf`, which goes on by as much: how many bytes; as `readinto`.
 
         Raises `ValueError` if the buffer is full.
@@ -274,7 +274,7 @@ class NamedPipe(IoSource):
         finally:
             self.settle()
 
-    def write(self, data):
+    def write(self, data, /):
         """Write from a buffer: how many bytes, or `None` where it would block: the last ones are still on their way.
 
         Fewer than there are mean that no more could be written now.  They are copied; 64 KiB at a time, or the whole
@@ -285,14 +285,14 @@ class NamedPipe(IoSource):
         finally:
             self.settle()
 
-    def writev(self, buffers):
+    def writev(self, buffers, /):
         """Write several buffers, one after the other; as `write`.  With messages each is one."""
         try:
             return give_vector(self, buffers)
         finally:
             self.settle()
 
-    def write_buf(self, buf):
+    def write_buf(self, buf, /):
         """Write what is left in a `Buf` or a `RingBuf`, which goes on by as much: how many bytes; as `write`.
 
         Raises `ValueError` if the buffer is empty.
