@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 if sys.platform == "win32":
     import windows
 
@@ -168,6 +170,22 @@ def run_tool(*command):
     """Run a program of the system's to its end.  It is not what a sanitizer is to look at."""
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+
+
+def system_calls(setup, code, tmp_path):
+    """The names of the system calls that `code` makes after `setup`, in its own process only, one after the other."""
+    if run_tool("sh", "-c", "command -v strace").returncode:
+        pytest.skip("strace is not installed")
+    script = tmp_path / "script.py"
+    script.write_text(f"{setup}\nimport os\nos.write(2, b'begin')\n{code}\nos.write(2, b'end')\n")
+    trace = tmp_path / "trace"
+    done = run_tool("strace", "-o", trace, sys.executable, script)
+    if not trace.exists() or "begin" not in trace.read_text():
+        pytest.skip(f"strace cannot trace here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    lines = trace.read_text().splitlines()
+    begin, end = (next(i for i, line in enumerate(lines) if f'write(2, "{mark}"' in line) for mark in ("begin", "end"))
+    return [line.partition("(")[0] for line in lines[begin + 1 : end]]
 
 
 # -- Clients, on the socket module: what is tested is not to test itself ----------------------------------------------

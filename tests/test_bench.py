@@ -126,7 +126,10 @@ def test_c_source_has_no_warnings(source):
 
 @needs_c
 class TestAllocations:
-    @pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="Cython's free lists need a GIL")
+    @pytest.mark.skipif(
+        not getattr(sys, "_is_gil_enabled", lambda: True)(),
+        reason="the interpreter then unpacks by an iterator, and Cython has no free lists",
+    )
     @pytest.mark.parametrize("descriptors", [16, 400])
     def test_metalio_has_none(self, descriptors):
         figure = alloc.metalio(descriptors, 16, 200)

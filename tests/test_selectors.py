@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from program import run_tool
+from program import system_calls
 from util import (
     ALARM,
     MOMENT,
@@ -473,30 +473,14 @@ class TestKernel:
     """What is asked of the kernel."""
 
     def calls(self, code, tmp_path):
-        """How many of each system call a program makes between two marks."""
-        if run_tool("sh", "-c", "command -v strace").returncode:
-            pytest.skip("strace is not installed")
-        script = tmp_path / "script.py"
-        script.write_text(
-            "import os, socket\n"
+        setup = (
+            "import socket\n"
             "from metalio.selectors import MetalSelector\n"
             "a, b = socket.socketpair()\n"
             "metal = MetalSelector()\n"
             "metal.register(a, 1)\n"
-            "os.write(2, b'begin')\n"
-            f"{code}\n"
-            "os.write(2, b'end')\n"
         )
-        trace = tmp_path / "trace"
-        done = run_tool("strace", "-f", "-o", trace, sys.executable, script)
-        if not trace.exists() or "begin" not in trace.read_text():
-            pytest.skip(f"strace cannot trace here: {done.stderr}")
-        assert done.returncode == 0, done.stderr
-        lines = trace.read_text().splitlines()
-        begin, end = (
-            next(i for i, line in enumerate(lines) if f'write(2, "{mark}"' in line) for mark in ("begin", "end")
-        )
-        return [line.split(maxsplit=1)[1].partition("(")[0] for line in lines[begin + 1 : end]]
+        return system_calls(setup, code, tmp_path)
 
     @not_on_windows("Windows has no strace")
     def test_a_modify_of_data_alone(self, tmp_path):

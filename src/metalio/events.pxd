@@ -12,6 +12,11 @@ cdef struct Ready:
     uint32_t generation
 
 
+cdef enum:
+    # The credit of a poll whose looks pay off: its events are there by the time it asks for them.
+    LOOKS = 8
+
+
 cdef class Events:
     cdef Table table
     cdef Ready *entries
@@ -19,8 +24,10 @@ cdef class Events:
     cdef Py_ssize_t count
     # How many of them the kernel may store this time.
     cdef Py_ssize_t limit
-    # Whether the last poll found events: then the next one looks before it sleeps.
+    # Whether the last poll found events: then the next one looks before it sleeps, as long as it has credit.
     cdef bint hot
+    # How many looks may yet be in vain before polls go to sleep without one.
+    cdef int credit
     # Whether it took long to get the GIL back after the last sleep.
     cdef bint contended
     # Set while a poll fills this object.

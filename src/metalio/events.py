@@ -32,6 +32,7 @@ class Events:
         if self.entries == cython.NULL:
             raise MemoryError
         self.capacity = size
+        self.credit = LOOKS
 
     def __dealloc__(self):
         PyMem_RawFree(self.entries)

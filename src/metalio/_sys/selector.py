@@ -19,6 +19,7 @@ from cython.cimports.metalio._sys.clock import now
 from cython.cimports.metalio._sys.native import claim, exchange, release
 from cython.cimports.metalio._sys.table import Record, check_request, take_token
 from cython.cimports.metalio._sys.user_space import CLOSED, FORKED, OPEN, UserSpace
+from cython.cimports.metalio.events import LOOKS
 
 from metalio._sys.errors import os_error, registration_error, unseen_drain_error
 
@@ -27,6 +28,10 @@ from metalio._sys.errors import os_error, registration_error, unseen_drain_error
 # what the next sleep would cost.
 _CONTENTION = cython.declare(cython.longlong, 1_000_000)
 _PATIENCE = cython.declare(cython.longlong, 50_000)
+# After such a wait for the GIL so many looks may be in vain: one that finds something spares another wait.
+_WARY_LOOKS = cython.declare(cython.int, 1000)
+# A sleep that took no longer, in nanoseconds, was none: a look would have found the same.
+_NO_SLEEP = cython.declare(cython.longlong, 2_000)
 # How many wakes keep the GIL after one that had to wait so long for it: it then costs each of them a few microseconds.
 _WARY = cython.declare(cython.int, 1000)
 
@@ -305,9 +310,13 @@ class Selector(UserSpace):
         if self.alarm != INT64_MAX:
             self.expire()
         # Where the last poll found events the next one is likely to: a look costs less than giving up the GIL, which
-        # another thread may keep for milliseconds.
-        if timeout == 0 or events.hot or self.has_ready():
+        # another thread may keep for milliseconds.  But clients that wait for an answer before they ask again leave
+        # nothing to be found, and then each look is a system call in vain: so a few in a row end this.
+        hot: cython.bint = events.hot and events.credit > 0
+        if timeout == 0 or hot or self.has_ready():
             self.look(events)
+            if hot:
+                events.credit = max(events.credit, LOOKS) if events.count else events.credit - 1
             if timeout == 0 or events.count:
                 return cython.cast(cython.int, events.count)
         begin: cython.longlong = now() if timeout > 0 or events.contended else 0
@@ -319,6 +328,7 @@ class Selector(UserSpace):
             if timeout > 0:
                 remaining = max(deadline - now(), 0)
         count: cython.int
+        slept: cython.longlong = 0
         woken: cython.longlong
         while True:
             # A signal that came since the last bytecode would not end the sleep that follows, so its handler runs now.
@@ -333,9 +343,15 @@ class Selector(UserSpace):
                 pause: cython.longlong = self.pause(remaining)
             if asleep:
                 with cython.nogil:
+                    if events.credit == 0:
+                        slept = now()
                     count = self.wait(events, pause)
                     woken = now()
                 events.contended = now() - woken > _CONTENTION
+                if events.contended:
+                    events.credit = _WARY_LOOKS
+                elif events.credit == 0 and woken - slept < _NO_SLEEP:
+                    events.credit = LOOKS
                 with cython.critical_section(self.table):
                     self.wake_up()
                     if self.state != OPEN:

@@ -29,6 +29,7 @@ def measured(ring, threads, events, turns):
     rates = {1: [], threads: []}
     together = threading.Barrier(threads + 1)
     done = [0] * threads
+    errors = []
 
     def serve(index):
         try:
@@ -39,9 +40,9 @@ def measured(ring, threads, events, turns):
                     together.wait()
                     done[index] = run(events) if index < count else 0
                     together.wait()
-        except BaseException:
+        except BaseException as error:
+            errors.append(error)
             together.abort()
-            raise
 
     workers = [threading.Thread(target=serve, args=(index,)) for index in range(threads)]
     for worker in workers:
@@ -53,7 +54,8 @@ def measured(ring, threads, events, turns):
             together.wait()
             rates[count].append(sum(done) / (perf_counter() - begin))
     except threading.BrokenBarrierError:
-        raise RuntimeError("a thread failed") from None
+        # What broke it comes first; the other threads only hear of it.
+        raise errors[0] from None
     finally:
         for worker in workers:
             worker.join()
