@@ -2,7 +2,7 @@
 
 import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
-from cython.cimports.cpython.ref import Py_DECREF, Py_XDECREF, Py_XINCREF, PyObject
+from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF, PyObject
 from cython.cimports.metalio._sys.native import Section, lock, lock_borrowed, set_next, take_over, unlock, unshared
 from cython.cimports.metalio.event import Event, new_event, swap_tag
 
@@ -229,21 +229,22 @@ def next_event(iterator):
             entry.key < cython.cast(cython.size_t, iterator.events.table.size)
             and iterator.events.table.slots[entry.key].generation == entry.generation
         ):
+            # Who has a generation has a token.
             token = iterator.events.table.slots[entry.key].token
-            Py_XINCREF(token)
-        unlock(cython.address(table_section))
-        if token != cython.NULL:
+            Py_INCREF(cython.cast(object, token))
             event = cython.cast(cython.pointer[PyObject], iterator.one)
+        unlock(cython.address(table_section))
+        if event != cython.NULL:
             cython.cast(Event, event).ready = entry.ready
             swap_tag(cython.cast(Event, event), cython.address(token))
-            Py_XINCREF(event)
+            Py_INCREF(cython.cast(object, event))
             turn(iterator)
             iterator.index += 1
     unlock(cython.address(section))
     if event == cython.NULL:
         return iterator.advance()
     # Last, since releasing the token before may run code which comes here again.
-    Py_XDECREF(token)
+    Py_DECREF(cython.cast(object, token))
     return event
 
 

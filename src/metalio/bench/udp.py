@@ -53,14 +53,13 @@ def metalio_single(load):
 
         def serve():
             batch = Events()
-            buffer = memoryview(bytearray(LARGEST))
             while True:
                 poll.poll(batch)
-                while (received := sock.recv_from_into(buffer)) is not None:
-                    size, peer = received
-                    if size == 1:
+                while (received := sock.recv_from(LARGEST)) is not None:
+                    data, peer = received
+                    if len(data) == 1:
                         return
-                    sock.send_to(buffer[:size], peer)
+                    sock.send_to(data, peer)
 
         return load(sock.local_addr[1], serve)
 
