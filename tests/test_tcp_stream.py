@@ -760,8 +760,8 @@ def test_closing_during_a_large_transfer():
         def write(stream=stream, data=data, started=started):
             try:
                 while True:
-                    if stream.write(data) is None:
-                        started.set()
+                    stream.write(data)
+                    started.set()
             except ValueError:
                 return "closed"
 
