@@ -9,6 +9,8 @@ COLOURS = {stats.REFERENCE: "tab:orange", stats.LIMIT: "black"}
 OTHER_COLOURS = ("tab:blue", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
 MARKS = {stats.REFERENCE: "o", stats.LIMIT: "|"}
 OTHER_MARKS = "sD^vP<>X"
+# What costs more stands at the edge, so that the rest can be told apart.
+FARTHEST = 200
 
 
 def available():
@@ -36,7 +38,7 @@ def draw(results, path):
     axes = figure.subplots()
     for name, style in styles(drawn).items():
         places = [
-            (summary.ratio, row)
+            (min(summary.ratio, FARTHEST), row)
             for row, result in enumerate(drawn)
             if (summary := result.summaries.get(name)) is not None and summary.ratio
         ]
@@ -45,12 +47,14 @@ def draw(results, path):
     axes.axvline(1, color="black", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(drawn)), [result.title for result in drawn], fontsize="small")
     axes.set_ylim(len(drawn) - 0.4, -0.6)
-    axes.xaxis.set_major_locator(FixedLocator([0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200]))
+    axes.xaxis.set_major_locator(FixedLocator([0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, FARTHEST]))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="both", linewidth=0.3)
     axes.set_axisbelow(True)
-    axes.set_xlabel("cost in units of C's, or of metalio's where there is no C; less is better")
+    axes.set_xlabel(
+        f"cost in units of C's, or of metalio's where there is no C; less is better; {FARTHEST} or more at the edge"
+    )
     if drawn:
         figure.legend(loc="outside upper center", ncols=5, frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.7 / figure.get_figheight()))
