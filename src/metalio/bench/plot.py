@@ -11,6 +11,8 @@ MARKS = {stats.REFERENCE: "o", stats.LIMIT: "|"}
 OTHER_MARKS = "sD^vP<>X"
 # What costs more stands at the edge, so that the rest can be told apart.
 FARTHEST = 200
+# Of the legend.
+COLUMNS = 5
 
 
 def available():
@@ -32,17 +34,20 @@ def draw(results, path):
 
     # A figure of nothing at all, such as no allocator calls, is no multiple of anything.
     drawn = [result for result in results if any(summary.ratio for summary in result.summaries.values())]
+    looks = styles(drawn)
     # In inches: a row each, and what stands above and below them.
-    figure = Figure(figsize=(11, 1.6 + 0.27 * len(drawn)))
+    legend = 0.3 + 0.22 * -(-len(looks) // COLUMNS)
+    figure = Figure(figsize=(11, 0.9 + legend + 0.27 * len(drawn)))
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for name, style in styles(drawn).items():
+    for family, style in looks.items():
         places = [
             (min(summary.ratio, FARTHEST), row)
             for row, result in enumerate(drawn)
-            if (summary := result.summaries.get(name)) is not None and summary.ratio
+            for name, summary in result.summaries.items()
+            if family_of(name) == family and summary.ratio
         ]
-        axes.plot(*zip(*places, strict=True), linestyle="none", label=name, **style)
+        axes.plot(*zip(*places, strict=True), linestyle="none", label=family, **style)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(drawn)), [result.title for result in drawn], fontsize="small")
@@ -53,23 +58,33 @@ def draw(results, path):
     axes.grid(axis="both", linewidth=0.3)
     axes.set_axisbelow(True)
     axes.set_xlabel(
-        f"cost in units of C's, or of metalio's where there is no C; less is better; {FARTHEST} or more at the edge"
+        f"cost in units of C's, or of metalio's where there is no C: less is better; {FARTHEST} or more at the edge",
+        loc="right",
     )
     if drawn:
-        figure.legend(loc="outside upper center", ncols=5, frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.7 / figure.get_figheight()))
+        figure.legend(loc="outside upper center", ncols=COLUMNS, frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 1 - legend / figure.get_figheight()))
     figure.savefig(path)
 
 
+def family_of(name):
+    """What a contender is marked as: what stands before the comma, since the rest says how it is used."""
+    return name.partition(",")[0]
+
+
 def styles(results):
-    """How each contender is marked, by name, in the order in which they are drawn: metalio last, above the others."""
-    names = dict.fromkeys(name for result in results for name in result.summaries)
+    """How each family of contenders is marked, in the order in which they are drawn: metalio last, above the others."""
+    families = dict.fromkeys(
+        family_of(name) for result in results for name, summary in result.summaries.items() if summary.ratio
+    )
     found = {}
-    others = (name for name in names if name not in COLOURS)
-    for index, name in enumerate(others):
+    others = (family for family in families if family not in COLOURS)
+    for index, family in enumerate(others):
         colour = OTHER_COLOURS[index % len(OTHER_COLOURS)]
-        found[name] = {"color": colour, "marker": OTHER_MARKS[index % len(OTHER_MARKS)], "markersize": 5, "alpha": 0.8}
-    for name in (stats.LIMIT, stats.REFERENCE):
-        if name in names:
-            found[name] = {"color": COLOURS[name], "marker": MARKS[name], "markersize": 9}
+        # Another mark where the colours begin again.
+        mark = OTHER_MARKS[(index + index // len(OTHER_COLOURS)) % len(OTHER_MARKS)]
+        found[family] = {"color": colour, "marker": mark, "markersize": 5, "alpha": 0.8}
+    for family in (stats.LIMIT, stats.REFERENCE):
+        if family in families:
+            found[family] = {"color": COLOURS[family], "marker": MARKS[family], "markersize": 8}
     return found
