@@ -416,3 +416,47 @@ def test_an_abandoned_iterator_keeps_the_events_only():
     before = sys.getrefcount(events)
     del iterator
     assert sys.getrefcount(events) == before - 1
+
+
+def test_an_iterator_is_used_again(poll, events):
+    """By the next loop, unless somebody keeps it; one that is kept stays at its end."""
+    ready_sockets(poll, 3)
+    poll.poll(events, 0)
+    kept = iter(events)
+    place = id(kept)
+    assert len(list(kept)) == 3
+    other = iter(events)
+    assert other is not kept
+    assert list(kept) == []
+    assert len(list(other)) == 3
+    assert list(kept) == []
+    del other
+    assert id(iter(events)) != place
+
+
+def test_an_iterator_that_nobody_keeps_is_used_again(poll, events):
+    ready_sockets(poll, 3)
+    poll.poll(events, 0)
+    iterator = iter(events)
+    place = id(iterator)
+    assert len(list(iterator)) == 3
+    # Something else would be put in its place if that were free.
+    del iterator
+    others = [iter(Events()) for _ in range(20)]
+    assert place not in map(id, others)
+    assert id(iter(events)) == place
+
+
+def test_an_iterator_at_its_end_does_not_keep_the_events():
+    """Nor do the events and the iterator that they will use again keep each other."""
+    before = len([thing for thing in gc.get_objects() if type(thing) is Events])
+    gc.disable()
+    try:
+        for _ in range(10):
+            events = Events()
+            assert list(events) == []
+            assert list(events) == []
+        del events
+        assert len([thing for thing in gc.get_objects() if type(thing) is Events]) == before
+    finally:
+        gc.enable()
