@@ -418,13 +418,19 @@ def test_an_abandoned_iterator_keeps_the_events_only():
     assert sys.getrefcount(events) == before - 1
 
 
-def test_an_iterator_is_used_again(poll, events):
-    """By the next loop, unless somebody keeps it; one that is kept stays at its end."""
+def exhausted(poll, events):
+    """An iterator that has come to its end, after three events."""
     ready_sockets(poll, 3)
     poll.poll(events, 0)
-    kept = iter(events)
+    iterator = iter(events)
+    assert len(list(iterator)) == 3
+    return iterator
+
+
+def test_an_iterator_is_used_again(poll, events):
+    """By the next loop, unless somebody keeps it; one that is kept stays at its end."""
+    kept = exhausted(poll, events)
     place = id(kept)
-    assert len(list(kept)) == 3
     other = iter(events)
     assert other is not kept
     assert list(kept) == []
@@ -435,11 +441,8 @@ def test_an_iterator_is_used_again(poll, events):
 
 
 def test_an_iterator_that_nobody_keeps_is_used_again(poll, events):
-    ready_sockets(poll, 3)
-    poll.poll(events, 0)
-    iterator = iter(events)
+    iterator = exhausted(poll, events)
     place = id(iterator)
-    assert len(list(iterator)) == 3
     # Something else would be put in its place if that were free.
     del iterator
     others = [iter(Events()) for _ in range(20)]

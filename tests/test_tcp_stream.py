@@ -472,6 +472,7 @@ def test_write_until_it_would_block(pair):
     ):
         # What the peer's side of the kernel takes over meanwhile makes room here.
         while (sent := write()) is not None:
+            assert sent > 0
             total += sent
     assert len(read_exactly(peer, total)) == total
     wait_writable(stream)

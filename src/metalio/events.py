@@ -4,6 +4,7 @@ import cython
 from cython.cimports.cpython.mem import PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF, PyObject
 from cython.cimports.metalio._sys.native import Section, lock, lock_borrowed, set_next, take_over, unlock, unshared
+from cython.cimports.metalio._sys.table import token_in
 from cython.cimports.metalio.event import Event, new_event, swap_tag
 
 # What one batch can hold at the most: the kernel takes an int for the bytes of its array.
@@ -111,12 +112,8 @@ class Events:
 
     def find(self, index):
         entry: cython.pointer[Ready] = cython.address(self.entries[index])
-        if (
-            entry.key < cython.cast(cython.size_t, self.table.size)
-            and self.table.slots[entry.key].generation == entry.generation
-        ):
-            return self.table.slots[entry.key].token
-        return self.table.user_token(entry.key, entry.generation)
+        token: cython.pointer[PyObject] = token_in(self.table.slots, self.table.size, entry.key, entry.generation)
+        return token if token != cython.NULL else self.table.user_token(entry.key, entry.generation)
 
 
 @cython.final
@@ -225,16 +222,11 @@ def next_event(iterator):
     ):
         entry = iterator.events.entries + iterator.index
         lock_borrowed(cython.address(table_section), cython.cast(cython.pointer[PyObject], iterator.events.table))
-        if (
-            entry.key < cython.cast(cython.size_t, iterator.events.table.size)
-            and iterator.events.table.slots[entry.key].generation == entry.generation
-        ):
-            # Who has a generation has a token.
-            token = iterator.events.table.slots[entry.key].token
-            Py_INCREF(cython.cast(object, token))
-            event = cython.cast(cython.pointer[PyObject], iterator.one)
+        token = token_in(iterator.events.table.slots, iterator.events.table.size, entry.key, entry.generation)
+        Py_XINCREF(token)
         unlock(cython.address(table_section))
-        if event != cython.NULL:
+        if token != cython.NULL:
+            event = cython.cast(cython.pointer[PyObject], iterator.one)
             cython.cast(Event, event).ready = entry.ready
             swap_tag(cython.cast(Event, event), cython.address(token))
             Py_INCREF(cython.cast(object, event))

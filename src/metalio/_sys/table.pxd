@@ -47,6 +47,10 @@ cdef struct Slot:
     # Owned by the record, which the list of records owns.
     PyObject *token
 
+# The token that stands there under a key and a generation (borrowed), or NULL if that is stale.
+cdef inline PyObject *token_in(Slot *slots, Py_ssize_t size, uint32_t key, uint32_t generation) noexcept:
+    return slots[key].token if key < <size_t>size and slots[key].generation == generation else NULL
+
 
 cdef enum:
     # In the key of an event: it is of user space, and the rest is its place among those.

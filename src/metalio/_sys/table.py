@@ -41,12 +41,9 @@ class Table:
 
     def user_token(self, key, generation):
         """The token of an event of user space (borrowed), or `NULL` if that is stale."""
-        index: cython.size_t = key & ~USER
-        if not key & USER or self.users is None or index >= cython.cast(cython.size_t, self.users.size):
+        if not key & USER or self.users is None:
             return cython.NULL
-        if self.users.slots[index].generation != generation:
-            return cython.NULL
-        return self.users.slots[index].token
+        return token_in(self.users.slots, self.users.size, key & ~USER, generation)
 
     def at(self, key):
         if key < 0 or key >= self.size:

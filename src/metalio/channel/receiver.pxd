@@ -22,4 +22,4 @@ cdef class Drain:
 
 
 cdef Receiver new_receiver(Py_ssize_t bound)
-cdef PyObject *next_message(PyObject *drain) except? NULL
+cdef PyObject *next_message(Drain drain) except? NULL

@@ -109,7 +109,7 @@ def new_receiver(bound):
 
 
 def next_message(drain):
-    return cython.cast(Drain, drain).step()
+    return drain.step()
 
 
 # The end of a loop then costs nothing: a __next__ method can only end it by an exception, traceback and all.
